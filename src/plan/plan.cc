@@ -1,0 +1,235 @@
+#include "aster/plan.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <utility>
+
+namespace aster {
+namespace {
+
+constexpr std::pair<Attention, std::string_view> kAttentionNames[] = {
+    {Attention::kAuto, "auto"},
+    {Attention::kDense, "dense"},
+    {Attention::kStar, "star"},
+    {Attention::kLlama, "llama"},
+};
+
+// Star that saves less than this is not worth what it gives up in accuracy.
+constexpr double kWorthwhileShare = 0.95;
+
+// Positions are 32-bit in the models that we run.
+constexpr std::int64_t kMaxTokenCount = std::numeric_limits<std::int32_t>::max();
+
+// Text of unknown origin, fit for one line of a message.
+std::string Quoted(std::string_view text) {
+  constexpr std::size_t kMost = 40;
+  std::string quoted = "\"";
+  for (const char c : text.substr(0, kMost)) {
+    quoted += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  }
+  return quoted + (text.size() > kMost ? "...\"" : "\"");
+}
+
+std::string Percent(double share) { return std::to_string(std::lround(share * 100)) + " %"; }
+
+std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0); }
+
+std::int64_t BlockSize(std::int64_t n_context, const PlanOptions& options) {
+  return options.block_size == 0 ? AutoBlockSize(n_context) : options.block_size;
+}
+
+// What can be said of the sizes without looking at the context.
+std::optional<Error> RefuseSizes(const PlanOptions& options) {
+  const std::int64_t block = options.block_size;
+  const std::int64_t anchor = options.anchor_size;
+  if (options.ubatch_size < 1) {
+    return InvalidArgument("ubatch size " + std::to_string(options.ubatch_size) +
+                           ": expected at least 1 token");
+  }
+  if (options.attention == Attention::kDense || options.attention == Attention::kLlama) {
+    if (block == 0 && anchor == -1) return std::nullopt;
+    return InvalidArgument((block != 0 ? "block size " + std::to_string(block)
+                                       : "anchor size " + std::to_string(anchor)) +
+                           " with attention " + std::string(AttentionName(options.attention)) +
+                           ": expected attention star or auto, or no such size");
+  }
+  if (block != 0 && block < kMinBlockSize) {
+    return InvalidArgument("block size " + std::to_string(block) + ": expected at least " +
+                           std::to_string(kMinBlockSize) + " tokens (4K is 4096)");
+  }
+  if (anchor < -1) {
+    return InvalidArgument("anchor size " + std::to_string(anchor) +
+                           ": expected 0 (no anchor) or more tokens");
+  }
+  return std::nullopt;
+}
+
+std::optional<Error> RefuseAnchor(std::int64_t anchor_size, std::int64_t block_size) {
+  if (anchor_size <= block_size) return std::nullopt;
+  return InvalidArgument("anchor size " + std::to_string(anchor_size) +
+                         ": expected at most the block size, " + std::to_string(block_size) +
+                         " tokens");
+}
+
+// The anchor and the own block's tokens before `begin`; one range where they touch.
+std::vector<KeyRange> Visible(std::int64_t anchor_size, std::int64_t block_begin,
+                              std::int64_t begin) {
+  std::vector<KeyRange> visible;
+  if (block_begin > anchor_size) {
+    if (anchor_size > 0) visible.push_back({0, anchor_size});
+    if (begin > block_begin) visible.push_back({block_begin, begin});
+  } else if (begin > 0) {
+    visible.push_back({0, begin});
+  }
+  return visible;
+}
+
+// Block by block, each cut into ubatches; a step never crosses the end of its block.
+std::vector<Step> CutSteps(std::int64_t n_context, std::int64_t block_size,
+                           std::int64_t anchor_size, std::int64_t ubatch_size) {
+  std::vector<Step> steps;
+  for (std::int64_t block = 0; block < n_context;) {
+    const std::int64_t block_end = block + std::min(block_size, n_context - block);
+    for (std::int64_t begin = block; begin < block_end;) {
+      const std::int64_t end = begin + std::min(ubatch_size, block_end - begin);
+      steps.push_back({{begin, end}, Visible(anchor_size, block, begin)});
+      begin = end;
+    }
+    block = block_end;
+  }
+  return steps;
+}
+
+// One block that holds the whole context: dense attention, and llama.cpp's without the steps.
+Plan OneBlock(std::int64_t n_context, const PlanOptions& options, std::string reason) {
+  Plan plan;
+  plan.attention =
+      options.attention == Attention::kLlama ? Attention::kLlama : Attention::kDense;
+  plan.n_context = n_context;
+  plan.block_size = n_context;
+  plan.n_blocks = n_context > 0 ? 1 : 0;
+  if (plan.attention == Attention::kDense) {
+    plan.steps = CutSteps(n_context, n_context, 0, options.ubatch_size);
+  }
+  plan.reason = std::move(reason);
+  return plan;
+}
+
+// REQUIRES: 0 < block_size, anchor_size <= block_size.
+Plan Star(std::int64_t n_context, std::int64_t block_size, std::int64_t anchor_size,
+          std::int64_t ubatch_size) {
+  const double n = static_cast<double>(n_context);
+  Plan plan;
+  plan.attention = Attention::kStar;
+  plan.n_context = n_context;
+  plan.block_size = block_size;
+  plan.anchor_size = anchor_size;
+  plan.n_blocks = CeilDiv(n_context, block_size);
+  plan.steps = CutSteps(n_context, block_size, anchor_size, ubatch_size);
+  plan.work_share = CausalPairs(plan.steps) / (n * (n + 1) / 2);
+  return plan;
+}
+
+Result<Plan> MakeStar(std::int64_t n_context, const PlanOptions& options) {
+  if (n_context < 1) {
+    return InvalidArgument("attention star of an empty context: expected at least 1 token");
+  }
+  if (options.block_size > n_context) {
+    return InvalidArgument("block size " + std::to_string(options.block_size) +
+                           ": expected at most the context's " + std::to_string(n_context) +
+                           " tokens");
+  }
+  const std::int64_t block_size = std::min(BlockSize(n_context, options), n_context);
+  const std::int64_t anchor_size = options.anchor_size < 0 ? block_size : options.anchor_size;
+  if (auto error = RefuseAnchor(anchor_size, block_size)) return *error;
+  return Star(n_context, block_size, anchor_size, options.ubatch_size);
+}
+
+Result<Plan> MakeAuto(std::int64_t n_context, const PlanOptions& options) {
+  const std::int64_t block_size = BlockSize(n_context, options);
+  if (options.block_size != 0) {  // A wrong pair of sizes is wrong for any context.
+    if (auto error = RefuseAnchor(options.anchor_size, block_size)) return *error;
+  }
+  if (n_context <= block_size) {
+    return OneBlock(n_context, options,
+                    "dense: the context of " + std::to_string(n_context) +
+                        " tokens fits one block of " + std::to_string(block_size));
+  }
+  Result<Plan> star = MakeStar(n_context, options);
+  if (!star) return star;
+  if (star->work_share >= kWorthwhileShare) {
+    return OneBlock(n_context, options,
+                    "dense: star would do " + Percent(star->work_share) + " of its attention work");
+  }
+  star->reason = "star: " + Percent(star->work_share) + " of dense attention's work";
+  return star;
+}
+
+}  // namespace
+
+std::string_view AttentionName(Attention attention) {
+  for (const auto& [value, name] : kAttentionNames) {
+    if (value == attention) return name;
+  }
+  return "unknown";
+}
+
+Result<Attention> ParseAttention(std::string_view name) {
+  for (const auto& [value, known] : kAttentionNames) {
+    if (name == known) return value;
+  }
+  return InvalidArgument("attention " + Quoted(name) + ": expected auto, dense, star or llama");
+}
+
+std::int64_t AutoBlockSize(std::int64_t n_context) {
+  const std::int64_t quarter = CeilDiv(std::max<std::int64_t>(n_context, 0), 4 * 256) * 256;
+  return std::clamp(quarter, kMinAutoBlockSize, kMaxAutoBlockSize);
+}
+
+Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options) {
+  if (n_context < 0) {
+    return InvalidArgument("a context of " + std::to_string(n_context) +
+                           " tokens: expected 0 or more");
+  }
+  if (auto error = RefuseSizes(options)) return *error;
+  if (options.attention == Attention::kStar) return MakeStar(n_context, options);
+  if (options.attention == Attention::kAuto) return MakeAuto(n_context, options);
+  return OneBlock(n_context, options, "");
+}
+
+double CausalPairs(const std::vector<Step>& steps) {
+  double pairs = 0;
+  for (const Step& step : steps) {
+    const double n = static_cast<double>(step.tokens.size());
+    pairs += n * (n + 1) / 2;
+    for (const KeyRange& range : step.visible) pairs += n * static_cast<double>(range.size());
+  }
+  return pairs;
+}
+
+Result<std::int64_t> ParseTokenCount(std::string_view text) {
+  std::string_view digits = text;
+  std::int64_t unit = 1;
+  if (digits.ends_with('K') || digits.ends_with('k')) unit = std::int64_t{1} << 10;
+  if (digits.ends_with('M') || digits.ends_with('m')) unit = std::int64_t{1} << 20;
+  if (unit > 1) digits.remove_suffix(1);
+
+  const bool all_digits =
+      !digits.empty() && digits.find_first_not_of("0123456789") == std::string_view::npos;
+  if (!all_digits) {
+    return InvalidArgument("token count " + Quoted(text) +
+                           ": expected a whole number such as 4096, 4K or 1M");
+  }
+  std::int64_t count = 0;
+  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), count);
+  if (parsed.ec != std::errc{} || count > kMaxTokenCount / unit) {
+    return InvalidArgument("token count " + Quoted(text) + ": expected at most " +
+                           std::to_string(kMaxTokenCount));
+  }
+  return count * unit;
+}
+
+}  // namespace aster
