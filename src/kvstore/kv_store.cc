@@ -1,0 +1,226 @@
+#include "kvstore/kv_store.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/system.h"
+
+namespace aster {
+namespace {
+
+constexpr std::size_t kSystemPageElements = 4096 / sizeof(std::uint16_t);
+
+std::size_t ElementsK(const LayerShape& layer) { return kPageTokens * PaddedDimK(layer.head_dim); }
+std::size_t ElementsV(const LayerShape& layer) {
+  return kPageTokens * PaddedDimV(layer.head_dim_v);
+}
+
+// Elements of one page: all layers, rounded up to the pages that the system gives.
+std::size_t PageElements(std::span<const LayerShape> layers) {
+  std::size_t elements = 0;
+  for (const LayerShape& layer : layers) {
+    elements += static_cast<std::size_t>(layer.n_kv_heads) * (ElementsK(layer) + ElementsV(layer));
+  }
+  return (elements + kSystemPageElements - 1) / kSystemPageElements * kSystemPageElements;
+}
+
+std::int64_t PagesFor(std::int64_t n_tokens) {
+  const auto page = static_cast<std::int64_t>(kPageTokens);
+  return n_tokens / page + (n_tokens % page != 0);
+}
+
+Error NoMemory(std::int64_t n_tokens, std::int64_t wanted) {
+  return WorldError("KV memory for " + std::to_string(n_tokens) + " tokens: needs " +
+                    FormatBytes(wanted) + " more, the machine has " +
+                    FormatBytes(AvailableMemory()) + " left");
+}
+
+// One head's rows of K or V, token by token.
+struct HeadRows {
+  const std::uint16_t* data;
+  std::size_t stride;
+
+  const std::uint16_t* Row(std::size_t i) const { return data + i * stride; }
+};
+
+// Keys [first, first + n) of one tile of 16, from rows [0, n). Each pair of dims is one 64-byte row
+// of the tile, written whole before the next; source rows stay in L1 meanwhile.
+// REQUIRES: first + n <= kTileWidth.
+void PackKTile(std::uint16_t* tile, std::size_t head_dim, std::size_t first, std::size_t n,
+               const HeadRows& rows) {
+  for (std::size_t dim = 0; dim + 1 < head_dim; dim += 2) {
+    std::uint16_t* out = tile + dim * kTileWidth + first * 2;
+    for (std::size_t i = 0; i < n; ++i) std::memcpy(out + i * 2, rows.Row(i) + dim, 4);
+  }
+  if (head_dim % 2 == 0) return;
+  std::uint16_t* out = tile + (head_dim - 1) * kTileWidth + first * 2;
+  for (std::size_t i = 0; i < n; ++i) out[i * 2] = rows.Row(i)[head_dim - 1];
+}
+
+// K of tokens [first, first + n) of one page.
+void PackK(std::uint16_t* page_k, std::size_t head_dim, std::size_t first, std::size_t n,
+           HeadRows rows) {
+  while (n > 0) {
+    const std::size_t key = first % kTileWidth;
+    const std::size_t count = std::min(n, kTileWidth - key);
+    std::uint16_t* tile = page_k + OffsetK(head_dim, first - key, 0);
+    if (count == kTileWidth) {
+      PackKTile(tile, head_dim, 0, kTileWidth, rows);  // The usual case, unrolled.
+    } else {
+      PackKTile(tile, head_dim, key, count, rows);
+    }
+    rows.data += count * rows.stride;
+    first += count;
+    n -= count;
+  }
+}
+
+// Interleaves two tokens' dims: one 64-byte row per 16 dims. `out` is the pair's first row.
+void PackVPair(std::uint16_t* out, std::size_t head_dim_v, const std::uint16_t* even,
+               const std::uint16_t* odd) {
+  std::size_t dim = 0;
+  for (; dim + kTileWidth <= head_dim_v; dim += kTileWidth) {
+    std::uint16_t* row = out + dim * kKeysPerVGroup;
+    for (std::size_t d = 0; d < kTileWidth; ++d) {
+      row[d * 2] = even[dim + d];
+      row[d * 2 + 1] = odd[dim + d];
+    }
+  }
+  for (std::size_t d = 0; dim + d < head_dim_v; ++d) {
+    out[dim * kKeysPerVGroup + d * 2] = even[dim + d];
+    out[dim * kKeysPerVGroup + d * 2 + 1] = odd[dim + d];
+  }
+}
+
+// One token of a pair; the other keeps what it holds.
+void PackVSingle(std::uint16_t* out, std::size_t head_dim_v, const std::uint16_t* row) {
+  for (std::size_t dim = 0; dim < head_dim_v; ++dim) out[OffsetV(head_dim_v, 0, dim)] = row[dim];
+}
+
+// V of tokens [first, first + n) of one page.
+void PackV(std::uint16_t* page_v, std::size_t head_dim_v, std::size_t first, std::size_t n,
+           const HeadRows& rows) {
+  for (std::size_t i = 0; i < n;) {
+    std::uint16_t* out = page_v + OffsetV(head_dim_v, first + i, 0);
+    if ((first + i) % 2 == 0 && i + 1 < n) {
+      PackVPair(out, head_dim_v, rows.Row(i), rows.Row(i + 1));
+      i += 2;
+    } else {
+      PackVSingle(out, head_dim_v, rows.Row(i));
+      i += 1;
+    }
+  }
+}
+
+}  // namespace
+
+KvStore::KvStore(std::vector<LayerShape> layers)
+    : layers_(std::move(layers)), page_elements_(PageElements(layers_)) {
+  ASTER_CHECK(page_elements_ > 0, "%zu layers without K or V", layers_.size());
+  std::size_t offset = 0;
+  for (const LayerShape& layer : layers_) {
+    ASTER_CHECK(layer.n_kv_heads >= 0 && layer.head_dim > 0 && layer.head_dim_v > 0,
+                "n_kv_heads %d, head_dim %d, head_dim_v %d", layer.n_kv_heads, layer.head_dim,
+                layer.head_dim_v);
+    std::vector<Place>& heads = places_.emplace_back();
+    for (int head = 0; head < layer.n_kv_heads; ++head) {
+      heads.push_back({offset, offset + ElementsK(layer)});
+      offset += ElementsK(layer) + ElementsV(layer);
+    }
+  }
+}
+
+KvStore::~KvStore() { Truncate(0); }
+
+std::int64_t KvStore::PredictBytes(std::span<const LayerShape> layers, std::int64_t n_tokens) {
+  const auto page_bytes = static_cast<std::int64_t>(PageElements(layers) * sizeof(std::uint16_t));
+  std::int64_t bytes = 0;
+  const bool overflow = __builtin_mul_overflow(PagesFor(n_tokens), page_bytes, &bytes);
+  return overflow ? std::numeric_limits<std::int64_t>::max() : bytes;
+}
+
+Status KvStore::Reserve(std::int64_t n_tokens) {
+  const std::size_t n_held = pages_.size();
+  const auto n_wanted = static_cast<std::size_t>(PagesFor(n_tokens));
+  if (n_wanted <= n_held) return Ok();
+
+  const std::int64_t more = PredictBytes(layers_, n_tokens) - bytes();
+  // Memory is promised here and taken when it is written; too large a promise would end the process.
+  const std::int64_t available = AvailableMemory();
+  if (available > 0 && more > available) return NoMemory(n_tokens, more);
+
+  pages_.reserve(n_wanted);
+  while (pages_.size() < n_wanted) {
+    void* page = mmap(nullptr, page_elements_ * sizeof(std::uint16_t), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) {
+      ReleasePages(n_held);
+      return NoMemory(n_tokens, more);
+    }
+    pages_.push_back(static_cast<std::uint16_t*>(page));
+  }
+  return Ok();
+}
+
+void KvStore::Append(int layer, std::int64_t first, std::int64_t n, const Bf16Rows& k,
+                     const Bf16Rows& v) noexcept {
+  ASTER_CHECK(0 <= first && 0 <= n && PagesFor(first + n) <= std::ssize(pages_),
+              "tokens [%lld, +%lld) of %zu pages", static_cast<long long>(first),
+              static_cast<long long>(n), pages_.size());
+  const LayerShape& shape = layers_[layer];
+  const auto end = static_cast<std::size_t>(first + n);
+  for (auto token = static_cast<std::size_t>(first); token < end;) {
+    std::uint16_t* page = pages_[token / kPageTokens];
+    const std::size_t in_page = token % kPageTokens;
+    const std::size_t count = std::min(end - token, kPageTokens - in_page);
+    const std::size_t done = token - static_cast<std::size_t>(first);
+    for (std::size_t head = 0; head < places_[layer].size(); ++head) {
+      const Place& place = places_[layer][head];
+      PackK(page + place.k_offset, shape.head_dim, in_page, count,
+            {k.data + done * k.token_stride + head * k.head_stride, k.token_stride});
+      PackV(page + place.v_offset, shape.head_dim_v, in_page, count,
+            {v.data + done * v.token_stride + head * v.head_stride, v.token_stride});
+    }
+    token += count;
+  }
+}
+
+void KvStore::Truncate(std::int64_t n_tokens) {
+  ASTER_CHECK(n_tokens >= 0, "%lld tokens", static_cast<long long>(n_tokens));
+  size_ = std::min(size_, n_tokens);
+  if (PagesFor(n_tokens) > std::ssize(pages_)) return;
+  ReleasePages(static_cast<std::size_t>(PagesFor(n_tokens)));
+
+  // What remains of the forgotten: one zero row, appended for every token to the page's end.
+  const std::int64_t end = std::ssize(pages_) * static_cast<std::int64_t>(kPageTokens);
+  for (int layer = 0; layer < static_cast<int>(layers_.size()) && n_tokens < end; ++layer) {
+    const LayerShape& shape = layers_[layer];
+    const std::vector<std::uint16_t> zeros(std::max(shape.head_dim, shape.head_dim_v));
+    const Bf16Rows rows{zeros.data(), 0, 0};
+    Append(layer, n_tokens, end - n_tokens, rows, rows);
+  }
+}
+
+void KvStore::ReleasePages(std::size_t n_keep) {
+  while (pages_.size() > n_keep) {
+    munmap(pages_.back(), page_elements_ * sizeof(std::uint16_t));
+    pages_.pop_back();
+  }
+}
+
+KvView KvStore::View(int layer, int kv_head) const {
+  const Place& place = places_[layer][kv_head];
+  return {pages_.data(), place.k_offset, place.v_offset};
+}
+
+std::int64_t KvStore::bytes() const {
+  return static_cast<std::int64_t>(pages_.size() * page_elements_ * sizeof(std::uint16_t));
+}
+
+}  // namespace aster

@@ -1,0 +1,80 @@
+// The KV store of one context: pages of packed bf16 K and V per layer and KV head (see layout.h).
+//
+// Token i of the store is the token at position i. A page holds kPageTokens tokens of every layer;
+// pages are taken from the system as tokens come and given back by Truncate and the destructor.
+// Threads: Append to different layers may not overlap with Reserve, Truncate or each other; views
+// may be read by many threads while nothing writes.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "aster/status.h"
+#include "kvstore/layout.h"
+
+namespace aster {
+
+struct LayerShape {
+  int n_kv_heads = 0;
+  int head_dim = 0;
+  int head_dim_v = 0;
+
+  bool operator==(const LayerShape&) const = default;
+};
+
+// Rows of K or V of one ubatch: element (token, head, dim) lies at
+// data + token * token_stride + head * head_stride + dim, in elements.
+struct Bf16Rows {
+  const std::uint16_t* data = nullptr;
+  std::size_t token_stride = 0;
+  std::size_t head_stride = 0;
+};
+
+class KvStore {
+ public:
+  explicit KvStore(std::vector<LayerShape> layers);
+  ~KvStore();
+  KvStore(const KvStore&) = delete;
+  KvStore& operator=(const KvStore&) = delete;
+
+  // Bytes that n_tokens tokens take: whole pages.
+  static std::int64_t PredictBytes(std::span<const LayerShape> layers, std::int64_t n_tokens);
+
+  // Takes the pages that tokens [0, n_tokens) need; new ones read as zero. Errors: kWorld, with both
+  // numbers, when the machine has less memory left than that; what was held before stays.
+  Status Reserve(std::int64_t n_tokens);
+
+  // Packs K and V of tokens [first, first + n) of one layer. REQUIRES: Reserve(first + n).
+  void Append(int layer, std::int64_t first, std::int64_t n, const Bf16Rows& k,
+              const Bf16Rows& v) noexcept;
+
+  // Tokens that all layers hold. Set by the engine once a whole step is in.
+  std::int64_t size() const { return size_; }
+  void set_size(std::int64_t n_tokens) { size_ = n_tokens; }
+
+  // Forgets tokens [n_tokens, ...): pages that hold no other are given back, and what remains of
+  // the forgotten in the last page is zeroed, so that no stale value can reach a sum.
+  void Truncate(std::int64_t n_tokens);
+
+  // Valid until the next Reserve or Truncate.
+  KvView View(int layer, int kv_head) const;
+  std::span<const LayerShape> layers() const { return layers_; }
+  std::int64_t bytes() const;  // of the pages held
+
+ private:
+  struct Place {  // of one KV head in a page, in elements
+    std::size_t k_offset;
+    std::size_t v_offset;
+  };
+
+  void ReleasePages(std::size_t n_keep);
+
+  std::vector<LayerShape> layers_;
+  std::vector<std::vector<Place>> places_;  // [layer][kv_head]
+  std::size_t page_elements_ = 0;
+  std::vector<std::uint16_t*> pages_;
+  std::int64_t size_ = 0;
+};
+
+}  // namespace aster
