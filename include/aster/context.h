@@ -1,0 +1,133 @@
+// A long document, encoded once, that answers any number of questions.
+//
+//   auto context = Context::Encode(model, tokens, {});
+//   auto answer = context->Ask(query_tokens, {.max_tokens = 128});
+//
+// Phase 1 (Encode) fills the context's own KV store by the plan; phase 2 (Ask) lets the query, and
+// every generated token, see all of it. Contexts are independent of each other and may live side by
+// side; each gives its memory back when it goes. One context is used by one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "aster/model.h"
+#include "aster/plan.h"
+#include "aster/status.h"
+
+namespace aster {
+
+struct Progress {
+  std::int64_t n_done = 0;   // tokens encoded
+  std::int64_t n_total = 0;  // tokens to encode
+  double seconds = 0;        // since the start
+  double seconds_left = 0;   // estimate from the attention and linear work still to do
+};
+
+struct EncodeOptions {
+  PlanOptions plan;  // ubatch_size is taken from the model
+  // Called after every step, on the calling thread.
+  std::function<void(const Progress&)> on_progress;
+  std::stop_token stop;      // raised: Encode returns kCancelled within one step
+  bool allow_long = false;   // go on past the length the model was trained for
+  // Query and answer tokens to leave room for when memory is checked, and, under
+  // Attention::kLlama, in its cache of fixed size.
+  std::int64_t reserve_tokens = 1024;
+};
+
+struct SamplingOptions {  // llama.cpp's samplers, names and defaults
+  float temperature = 0.8f;  // 0 = greedy
+  int top_k = 40;            // 0 = off
+  float top_p = 0.95f;       // 1 = off
+  float min_p = 0.05f;       // 0 = off
+  float repeat_penalty = 1.0f;  // 1 = off
+  int repeat_last_n = 64;       // tokens the penalty looks back on
+  std::uint32_t seed = 0xFFFFFFFFu;  // 0xFFFFFFFF = a random one
+};
+
+struct AskOptions {
+  std::int64_t max_tokens = -1;  // -1 = until the answer ends or the trained length is reached
+  SamplingOptions sampling;
+  std::vector<std::string> stop_strings;  // the answer ends before the first of these
+  // Pieces of the answer as they come; always whole UTF-8 characters.
+  std::function<void(std::string_view)> on_text;
+  std::stop_token stop;     // raised: the answer ends there, finish = kCancelled
+  bool keep_turn = false;   // query and answer join what the next query sees
+  bool allow_long = false;
+};
+
+enum class Finish {
+  kEndOfText,    // the model ended its answer
+  kStopString,   // a stop string came
+  kMaxTokens,    // max_tokens are there
+  kContextFull,  // the trained length (or, under Attention::kLlama, the cache) is used up
+  kCancelled,    // the stop token was raised
+};
+
+struct TokenLogprob {
+  Token token = 0;
+  float logprob = 0;  // natural log, of the unmodified distribution
+};
+
+struct Answer {
+  std::string text;
+  std::vector<Token> tokens;  // without the end-of-text token
+  Finish finish = Finish::kEndOfText;
+  std::int64_t n_query = 0;
+  double query_seconds = 0;   // from Ask to the first token
+  double decode_seconds = 0;  // from the first token to the last
+  std::vector<TokenLogprob> top_logprobs;  // of the first answer token, ten best, best first
+};
+
+namespace internal {
+class ContextState;
+}
+
+class Context {
+ public:
+  // Encodes the tokens by the plan that the options ask for. Before any work it checks the plan, the
+  // trained length and the memory: kInvalidArgument or kWorld with both numbers.
+  static Result<Context> Encode(const Model& model, std::span<const Token> tokens,
+                                const EncodeOptions& options);
+
+  // Lets the query see everything and answers. The query must hold at least one token. Without
+  // keep_turn the context is afterwards as it was before; after a cancel, too.
+  Result<Answer> Ask(std::span<const Token> query, const AskOptions& options);
+
+  // Tokens that the next query will see: the context and the turns kept.
+  std::span<const Token> tokens() const;
+  // How many tokens of `prompt` are already here, from the start.
+  std::int64_t CommonPrefix(std::span<const Token> prompt) const;
+  // Forgets all but the first n tokens. Exact: no token depends on a later one.
+  // Errors: kWorld under Attention::kLlama when llama.cpp's cache has dropped what lies behind a
+  // sliding window. REQUIRES: 0 <= n <= tokens().size().
+  Status Rewind(std::int64_t n);
+
+  const Plan& plan() const;
+  double encode_seconds() const;
+  std::int64_t kv_bytes() const;  // memory of the KV store now
+
+  Context(Context&&) noexcept;
+  Context& operator=(Context&&) noexcept;
+  ~Context();
+
+ private:
+  explicit Context(std::unique_ptr<internal::ContextState> state);
+  std::unique_ptr<internal::ContextState> state_;
+};
+
+// Bytes that the KV store of n_tokens tokens takes, whole pages.
+std::int64_t PredictKvBytes(const Model& model, std::int64_t n_tokens);
+
+// Memory this process may still take, in bytes: the machine's available memory or what is left of
+// the cgroup's limit, whichever is less; 0 when the system does not say.
+std::int64_t AvailableMemoryBytes();
+
+}  // namespace aster

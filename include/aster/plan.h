@@ -1,0 +1,78 @@
+// What is encoded when, and what it may see. A plan is a pure function of four numbers; it knows no
+// model and no memory.
+//
+// The context's tokens are numbered 0..n_context-1, which are also their positions and their places
+// in the KV store. Star Attention (arXiv 2411.17116), phase 1, in one process is the static mask
+//   key j visible to query i  iff  j <= i and (j < anchor_size or block(j) == block(i)),
+// with the anchor's KV computed once, as part of block 1: recomputing it gives the same numbers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "aster/key_range.h"
+#include "aster/status.h"
+
+namespace aster {
+
+enum class Attention {
+  kAuto,   // star where it saves work, dense where not; the plan says which and why
+  kDense,  // every token sees all earlier ones: exact
+  kStar,   // every token sees the anchor and its own block
+  kLlama,  // llama.cpp's own attention and KV cache, our device off: the oracle
+};
+
+// "auto", "dense", "star", "llama".
+std::string_view AttentionName(Attention attention);
+Result<Attention> ParseAttention(std::string_view name);
+
+// One pass through the model: the tokens to encode, and the earlier keys all of them see. Each also
+// sees the step's own tokens up to itself.
+struct Step {
+  KeyRange tokens;
+  std::vector<KeyRange> visible;  // disjoint, ascending, all before tokens.begin, none empty
+
+  bool operator==(const Step&) const = default;
+};
+
+struct PlanOptions {
+  Attention attention = Attention::kAuto;
+  std::int64_t block_size = 0;    // tokens; 0 = auto, see AutoBlockSize
+  std::int64_t anchor_size = -1;  // tokens; -1 = block_size, 0 = no anchor
+  std::int64_t ubatch_size = 512; // most tokens in one step, >= 1
+};
+
+inline constexpr std::int64_t kMinBlockSize = 16;
+// Bounds of AutoBlockSize.
+inline constexpr std::int64_t kMinAutoBlockSize = 1024;
+inline constexpr std::int64_t kMaxAutoBlockSize = 32768;
+
+struct Plan {
+  Attention attention = Attention::kDense;  // kDense, kStar or kLlama; never kAuto
+  std::int64_t n_context = 0;
+  std::int64_t block_size = 0;   // dense: n_context
+  std::int64_t anchor_size = 0;  // dense: 0
+  std::int64_t n_blocks = 0;     // the last may be shorter; 0 for an empty context
+  std::vector<Step> steps;       // in order, covering 0..n_context-1; empty for kLlama
+  double work_share = 1.0;       // causal (query, key) pairs to compute, of dense attention's
+  std::string reason;            // why auto chose as it did; empty when the caller chose
+};
+
+// A quarter of the context rounded up to a multiple of 256, within kMinAutoBlockSize and
+// kMaxAutoBlockSize: the paper keeps 97 to 100 % of full attention's accuracy at a quarter.
+std::int64_t AutoBlockSize(std::int64_t n_context);
+
+// Errors, kInvalidArgument: a block below kMinBlockSize or larger than the context, an anchor larger
+// than the block or negative, star with less than one token. kAuto never fails for a short context:
+// it takes dense. Options that dense does not use (sizes with kDense or kLlama) are refused.
+Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
+
+// Causal (query, key) pairs that the plan's steps compute: the unit of attention work.
+double CausalPairs(const std::vector<Step>& steps);
+
+// "4096", "4K", "4k" -> 4096; "1M" -> 1048576. Errors name the text and the form expected.
+Result<std::int64_t> ParseTokenCount(std::string_view text);
+
+}  // namespace aster

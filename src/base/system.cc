@@ -1,0 +1,84 @@
+#include "base/system.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <thread>
+
+namespace aster {
+namespace {
+
+// The number a one-line file starts with; -1 when there is none ("max", no such file).
+std::int64_t ReadNumber(const char* path) {
+  std::ifstream file(path);
+  std::int64_t value = -1;
+  return file >> value ? value : -1;
+}
+
+int CgroupCpus() {
+  std::ifstream v2("/sys/fs/cgroup/cpu.max");
+  double quota = 0;
+  double period = 0;
+  if (!(v2 >> quota >> period)) {
+    quota = static_cast<double>(ReadNumber("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"));
+    period = static_cast<double>(ReadNumber("/sys/fs/cgroup/cpu/cpu.cfs_period_us"));
+  }
+  if (quota <= 0 || period <= 0) return std::numeric_limits<int>::max();
+  return std::max(1, static_cast<int>(quota / period + 0.5));
+}
+
+std::int64_t MemAvailable() {
+  std::ifstream file("/proc/meminfo");
+  std::string key;
+  std::int64_t kilobytes = 0;
+  std::string unit;
+  while (file >> key >> kilobytes) {
+    if (key == "MemAvailable:") return kilobytes * 1024;
+    std::getline(file, unit);
+  }
+  return std::numeric_limits<std::int64_t>::max();
+}
+
+std::int64_t CgroupMemoryLeft() {
+  std::int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max");
+  std::int64_t used = ReadNumber("/sys/fs/cgroup/memory.current");
+  if (limit < 0) {
+    limit = ReadNumber("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+    used = ReadNumber("/sys/fs/cgroup/memory/memory.usage_in_bytes");
+  }
+  if (limit < 0 || used < 0) return std::numeric_limits<std::int64_t>::max();
+  return std::max<std::int64_t>(0, limit - used);
+}
+
+}  // namespace
+
+int UsableCpus() {
+  int n = static_cast<int>(std::thread::hardware_concurrency());
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
+  return std::max(1, std::min(n, CgroupCpus()));
+}
+
+std::int64_t AvailableMemory() {
+  const std::int64_t bytes = std::min(MemAvailable(), CgroupMemoryLeft());
+  return bytes == std::numeric_limits<std::int64_t>::max() ? 0 : bytes;
+}
+
+std::string FormatBytes(std::int64_t bytes) {
+  const char* const units[] = {"bytes", "kB", "MB", "GB", "TB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1000.0 && unit < 4) {
+    value /= 1000.0;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+  return text;
+}
+
+}  // namespace aster

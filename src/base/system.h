@@ -1,0 +1,19 @@
+// What this machine gives this process: CPUs, memory. Linux; elsewhere the portable part.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace aster {
+
+// CPUs this process may use: its affinity mask, cut by the cgroup's CPU quota. At least 1.
+int UsableCpus();
+
+// Memory this process may still take, in bytes: MemAvailable, or what is left of the cgroup's
+// limit, whichever is less. 0 when the system does not say.
+std::int64_t AvailableMemory();
+
+// "184.3 MB": decimal units, one digit after the point.
+std::string FormatBytes(std::int64_t bytes);
+
+}  // namespace aster

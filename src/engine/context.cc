@@ -1,0 +1,368 @@
+#include "aster/context.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/check.h"
+#include "base/system.h"
+#include "engine/model_state.h"
+#include "engine/text_stream.h"
+#include "kvstore/kv_store.h"
+#include "llama/hyperparameters.h"
+#include "llama/sampler.h"
+#include "llama/stock_pass.h"
+
+namespace aster {
+namespace internal {
+
+// One context: its KV store (or llama.cpp's cache, under kLlama), and the tokens in it.
+class ContextState {
+ public:
+  ContextState(std::shared_ptr<ModelState> shared, Plan made_plan)
+      : model(std::move(shared)), plan(std::move(made_plan)), store(Layers(*model)) {}
+
+  // Runs tokens behind everything held, which sees only `visible` of it.
+  Result<std::span<const float>> Run(std::span<const Token> more, std::span<const KeyRange> visible,
+                                     Outputs outputs, const std::stop_token& stop) {
+    const std::lock_guard lock(model->turn);
+    Result<std::span<const float>> logits =
+        stock != nullptr ? stock->Run(more, outputs, stop)
+                         : model->pass->Run(more, size(), visible, store, outputs, stop);
+    if (logits) tokens.insert(tokens.end(), more.begin(), more.end());
+    return logits;
+  }
+
+  Status Truncate(std::int64_t n) {
+    if (stock != nullptr) {
+      if (Status status = stock->Truncate(n); !status) return status;
+    } else {
+      store.Truncate(n);
+    }
+    tokens.resize(static_cast<std::size_t>(n));
+    return Ok();
+  }
+
+  std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
+
+  static std::vector<LayerShape> Layers(const ModelState& model) {
+    return {model.pass->layers().begin(), model.pass->layers().end()};
+  }
+
+  std::shared_ptr<ModelState> model;
+  Plan plan;
+  KvStore store;
+  std::unique_ptr<StockPass> stock;
+  std::vector<Token> tokens;
+  double encode_seconds = 0;
+};
+
+}  // namespace internal
+
+namespace {
+
+using internal::ContextState;
+using internal::ModelState;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kTopLogprobs = 10;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+Status CheckTokens(const ModelState& model, std::span<const Token> tokens, const char* what) {
+  if (tokens.empty()) return InvalidArgument(std::string(what) + " is empty; expected tokens");
+  for (const Token token : tokens) {
+    if (token >= 0 && token < model.info.n_vocab) continue;
+    return InvalidArgument(std::string(what) + " holds token " + std::to_string(token) +
+                           "; expected 0 to " + std::to_string(model.info.n_vocab - 1));
+  }
+  return Ok();
+}
+
+Status CheckLength(const ModelState& model, std::int64_t n_tokens, bool allow_long) {
+  const std::int64_t trained = model.info.n_ctx_train;
+  if (n_tokens <= trained) return Ok();
+  const std::string numbers = std::to_string(n_tokens) + " tokens, but the model was trained for " +
+                              std::to_string(trained);
+  if (HasPositionTable(model.llama->get())) {
+    return InvalidArgument(numbers + ", and its positions end there");
+  }
+  if (allow_long) return Ok();
+  return InvalidArgument(numbers + "; --allow-long goes on, and answers may get worse");
+}
+
+Status CheckMemory(const ModelState& model, std::int64_t n_tokens, std::int64_t held_bytes) {
+  const std::int64_t needed = KvStore::PredictBytes(model.pass->layers(), n_tokens) - held_bytes;
+  const std::int64_t available = AvailableMemory();
+  if (available == 0 || needed <= available) return Ok();
+  return WorldError("the KV store of " + std::to_string(n_tokens) + " tokens needs " +
+                    FormatBytes(needed) + " of memory, but " + FormatBytes(available) +
+                    " is available");
+}
+
+// Work of the steps done and to do, in multiply-adds, for the estimate of time left.
+class ProgressMeter {
+ public:
+  ProgressMeter(const ModelState& model, const Plan& plan, const EncodeOptions& options)
+      : options_(options),
+        per_token_(static_cast<double>(model.info.n_parameters)),
+        per_pair_(static_cast<double>(model.info.n_heads * model.info.n_layers *
+                                      (model.info.head_dim + model.info.head_dim_v))) {
+    progress_.n_total = plan.n_context;
+    for (const Step& step : plan.steps) to_do_ += Work(step);
+  }
+
+  void Done(const Step& step) {
+    done_ += Work(step);
+    progress_.n_done += step.tokens.size();
+    progress_.seconds = SecondsSince(start_);
+    progress_.seconds_left = progress_.seconds * (to_do_ - done_) / done_;
+    if (options_.on_progress) options_.on_progress(progress_);
+  }
+
+  double seconds() const { return SecondsSince(start_); }
+
+ private:
+  double Work(const Step& step) const {
+    return per_token_ * static_cast<double>(step.tokens.size()) +
+           per_pair_ * CausalPairs({step});
+  }
+
+  const EncodeOptions& options_;
+  double per_token_;
+  double per_pair_;
+  double to_do_ = 0;
+  double done_ = 0;
+  Progress progress_;
+  Clock::time_point start_ = Clock::now();
+};
+
+// llama.cpp attends to all it holds; its steps only cut the context into ubatches.
+std::vector<Step> StockSteps(std::int64_t n_context, std::int64_t ubatch_size) {
+  std::vector<Step> steps;
+  for (std::int64_t first = 0; first < n_context; first += ubatch_size) {
+    Step step{{first, std::min(first + ubatch_size, n_context)}, {}};
+    if (first > 0) step.visible.push_back({0, first});
+    steps.push_back(step);
+  }
+  return steps;
+}
+
+// The loop that turns logits into an answer, one token at a time.
+class Generation {
+ public:
+  Generation(ContextState& state, const AskOptions& options, std::int64_t limit)
+      : state_(state),
+        options_(options),
+        limit_(limit),
+        sampler_(options.sampling, static_cast<std::int32_t>(state.model->info.n_vocab),
+                 Recent(state, options)),
+        stream_(options.stop_strings, options.on_text) {}
+
+  // From the logits of the query's last token to the end of the answer.
+  Status Run(std::span<const float> logits, Answer* answer) {
+    answer->top_logprobs = TopLogprobs(logits, kTopLogprobs);
+    Clock::time_point first_token;
+    while (true) {
+      const Token token = sampler_.Draw(logits);
+      if (answer->tokens.empty()) first_token = Clock::now();
+      answer->decode_seconds = SecondsSince(first_token);
+      if (Ends(token, answer)) break;
+      const KeyRange all{0, state_.size()};
+      Result<std::span<const float>> next =
+          state_.Run({&token, 1}, {&all, 1}, Outputs::kLast, options_.stop);
+      if (!next && next.error().kind != ErrorKind::kCancelled) return next.error();
+      if (!next) {
+        answer->finish = Finish::kCancelled;
+        break;
+      }
+      logits = *next;
+    }
+    stream_.Finish();
+    answer->text = stream_.text();
+    return Ok();
+  }
+
+ private:
+  // Takes the token into the answer; true when the answer ends with it or before it.
+  bool Ends(Token token, Answer* answer) {
+    const LlamaModel& llama = *state_.model->llama;
+    if (llama.IsEndOfText(token)) {
+      answer->finish = Finish::kEndOfText;
+      return true;
+    }
+    answer->tokens.push_back(token);
+    if (!stream_.Add(llama.Piece(token, false))) {
+      answer->finish = Finish::kStopString;
+      return true;
+    }
+    const auto n = static_cast<std::int64_t>(answer->tokens.size());
+    if (n >= limit_) {
+      answer->finish = n == options_.max_tokens ? Finish::kMaxTokens : Finish::kContextFull;
+      return true;
+    }
+    if (options_.stop.stop_requested()) {
+      answer->finish = Finish::kCancelled;
+      return true;
+    }
+    return false;
+  }
+
+  static std::span<const Token> Recent(const ContextState& state, const AskOptions& options) {
+    const auto n = std::min<std::size_t>(std::max(options.sampling.repeat_last_n, 0),
+                                         state.tokens.size());
+    return std::span<const Token>(state.tokens).last(n);
+  }
+
+  ContextState& state_;
+  const AskOptions& options_;
+  std::int64_t limit_;  // most tokens of the answer
+  Sampler sampler_;
+  TextStream stream_;
+};
+
+// Most tokens the answer may have after everything in the state.
+std::int64_t AnswerLimit(const ContextState& state, const AskOptions& options) {
+  std::int64_t room = state.stock != nullptr ? state.stock->capacity() - state.size()
+                                             : std::int64_t{1} << 40;
+  if (!options.allow_long || options.max_tokens < 0) {
+    room = std::min(room, state.model->info.n_ctx_train - state.size());
+  }
+  // Past the trained length on purpose and without a limit of one's own: still not for ever.
+  if (options.allow_long && options.max_tokens < 0) room = std::max<std::int64_t>(room, 1024);
+  // The last token of an answer is never run, so it needs no room.
+  room = std::max<std::int64_t>(room + 1, 1);
+  return options.max_tokens < 0 ? room : std::min(room, options.max_tokens);
+}
+
+// Runs the query in steps; returns the logits of its last token.
+Result<std::span<const float>> RunQuery(ContextState& state, std::span<const Token> query,
+                                        const std::stop_token& stop) {
+  const auto ubatch = static_cast<std::size_t>(state.model->options.ubatch_size);
+  while (true) {
+    const std::span<const Token> chunk = query.first(std::min(ubatch, query.size()));
+    query = query.subspan(chunk.size());
+    const KeyRange all{0, state.size()};
+    const Outputs outputs = query.empty() ? Outputs::kLast : Outputs::kNone;
+    const std::span<const KeyRange> visible(&all, all.size() > 0 ? 1 : 0);
+    Result<std::span<const float>> logits = state.Run(chunk, visible, outputs, stop);
+    if (!logits || query.empty()) return logits;
+  }
+}
+
+}  // namespace
+
+Result<Context> Context::Encode(const Model& model, std::span<const Token> tokens,
+                                const EncodeOptions& options) {
+  const std::shared_ptr<ModelState>& shared = model.state_;
+  if (Status status = CheckTokens(*shared, tokens, "the context"); !status) return status.error();
+  const auto n = static_cast<std::int64_t>(tokens.size());
+  PlanOptions plan_options = options.plan;
+  plan_options.ubatch_size = shared->options.ubatch_size;
+  Result<Plan> plan = MakePlan(n, plan_options);
+  if (!plan) return plan.error();
+  if (Status status = CheckLength(*shared, n, options.allow_long); !status) return status.error();
+  const std::int64_t room = std::max<std::int64_t>(options.reserve_tokens, 0);
+  if (Status status = CheckMemory(*shared, n + room, 0); !status) return status.error();
+
+  auto state = std::make_unique<ContextState>(shared, std::move(*plan));
+  std::vector<Step> steps = state->plan.steps;
+  if (state->plan.attention == Attention::kLlama) {
+    Result<std::unique_ptr<StockPass>> stock =
+        StockPass::Make(*shared->llama, shared->options, n + room);
+    if (!stock) return stock.error();
+    state->stock = std::move(*stock);
+    steps = StockSteps(n, shared->options.ubatch_size);
+  }
+  Plan shown = state->plan;
+  shown.steps = steps;
+  ProgressMeter meter(*shared, shown, options);
+  for (const Step& step : steps) {
+    const auto chunk = tokens.subspan(static_cast<std::size_t>(step.tokens.begin),
+                                      static_cast<std::size_t>(step.tokens.size()));
+    Result<std::span<const float>> ran =
+        state->Run(chunk, step.visible, Outputs::kNone, options.stop);
+    if (!ran) return ran.error();
+    meter.Done(step);
+  }
+  state->encode_seconds = meter.seconds();
+  return Context(std::move(state));
+}
+
+Result<Answer> Context::Ask(std::span<const Token> query, const AskOptions& options) {
+  const auto start = Clock::now();
+  ContextState& state = *state_;
+  if (Status status = CheckTokens(*state.model, query, "the query"); !status) {
+    return status.error();
+  }
+  if (options.max_tokens == 0 || options.max_tokens < -1) {
+    return InvalidArgument("max_tokens: " + std::to_string(options.max_tokens) +
+                           ", expected at least 1, or -1 for no limit");
+  }
+  const std::int64_t before = state.size();
+  const std::int64_t n_seen = before + static_cast<std::int64_t>(query.size());
+  if (Status status = CheckLength(*state.model, n_seen, options.allow_long); !status) {
+    return status.error();
+  }
+  if (state.stock == nullptr) {
+    if (Status status = CheckMemory(*state.model, n_seen, state.store.bytes()); !status) {
+      return status.error();
+    }
+  }
+
+  Answer answer;
+  answer.n_query = static_cast<std::int64_t>(query.size());
+  Status status = Ok();
+  Result<std::span<const float>> logits = RunQuery(state, query, options.stop);
+  if (logits) {
+    answer.query_seconds = SecondsSince(start);
+    Generation generation(state, options, AnswerLimit(state, options));
+    status = generation.Run(*logits, &answer);
+  } else if (logits.error().kind == ErrorKind::kCancelled) {
+    answer.query_seconds = SecondsSince(start);
+    answer.finish = Finish::kCancelled;
+  } else {
+    status = logits.error();
+  }
+  if (!status || !options.keep_turn) {
+    if (Status rewound = state.Truncate(before); !rewound) return rewound.error();
+  }
+  if (!status) return status.error();
+  return answer;
+}
+
+std::span<const Token> Context::tokens() const { return state_->tokens; }
+
+std::int64_t Context::CommonPrefix(std::span<const Token> prompt) const {
+  const auto& held = state_->tokens;
+  return std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end()).first -
+         held.begin();
+}
+
+Status Context::Rewind(std::int64_t n) {
+  ASTER_CHECK(n >= 0 && n <= state_->size(), "rewind to %lld of %lld", static_cast<long long>(n),
+              static_cast<long long>(state_->size()));
+  return state_->Truncate(n);
+}
+
+const Plan& Context::plan() const { return state_->plan; }
+double Context::encode_seconds() const { return state_->encode_seconds; }
+
+std::int64_t Context::kv_bytes() const {
+  if (state_->stock == nullptr) return state_->store.bytes();
+  return state_->stock->capacity() * state_->model->info.kv_bytes_per_token;
+}
+
+Context::Context(std::unique_ptr<internal::ContextState> state) : state_(std::move(state)) {}
+Context::Context(Context&&) noexcept = default;
+Context& Context::operator=(Context&&) noexcept = default;
+Context::~Context() = default;
+
+std::int64_t PredictKvBytes(const Model& model, std::int64_t n_tokens) {
+  return KvStore::PredictBytes(model.state_->pass->layers(), n_tokens);
+}
+
+std::int64_t AvailableMemoryBytes() { return AvailableMemory(); }
+
+}  // namespace aster

@@ -1,0 +1,279 @@
+#include "llama/device.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <mutex>
+
+#include "base/check.h"
+#include "ggml-backend-impl.h"
+#include "ggml-cpu.h"
+#include "llama/linear.h"
+
+namespace aster {
+namespace {
+
+// The scope open on this thread.
+struct OpenScope {
+  bool open = false;
+  ServedStep* step = nullptr;
+  LinearLayers* linear = nullptr;
+  std::string refusal;
+};
+thread_local OpenScope scope;
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+float OpParam(const ggml_tensor* op, int index) {
+  float value;
+  std::memcpy(&value, op->op_params + index, sizeof value);
+  return value;
+}
+
+// Layer that the cache tensor behind a K view belongs to ("cache_k_l7"); -1 for any other tensor.
+int CacheLayer(const ggml_tensor* k) {
+  const ggml_tensor* cache = k->view_src != nullptr ? k->view_src : k;
+  int layer = -1;
+  return std::sscanf(cache->name, "cache_k_l%d", &layer) == 1 ? layer : -1;
+}
+
+// Why a FLASH_ATTN_EXT node cannot be served; empty when it can.
+std::string WhyNot(const ggml_tensor* op) {
+  const ggml_tensor* q = op->src[0];
+  const ggml_tensor* k = op->src[1];
+  const ggml_tensor* v = op->src[2];
+  if (k->ne[0] > kMaxHeadDim || v->ne[0] > kMaxHeadDim) {
+    return "its head size is " + std::to_string(std::max(k->ne[0], v->ne[0])) +
+           ", at most " + std::to_string(kMaxHeadDim) + " is served";
+  }
+  if (OpParam(op, 1) != 0.0f) return "it uses ALiBi position biases";
+  if (CacheLayer(k) < 0) return "its attention does not read llama.cpp's plain KV cache";
+  const bool plain = q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_BF16 &&
+                     v->type == GGML_TYPE_BF16 && q->ne[3] == 1 && k->ne[3] == 1 &&
+                     op->src[3] != nullptr && op->src[3]->type == GGML_TYPE_F16 &&
+                     op->src[3]->ne[2] == 1 && q->ne[2] % k->ne[2] == 0;
+  if (!plain) return "its attention node has a form that is not known";
+  return {};
+}
+
+bool Supports(ggml_backend_dev_t, const ggml_tensor* op) {
+  if (!scope.open) return false;
+  switch (op->op) {
+    case GGML_OP_NONE:
+    case GGML_OP_RESHAPE:
+    case GGML_OP_VIEW:
+    case GGML_OP_PERMUTE:
+    case GGML_OP_TRANSPOSE:
+      return true;
+    case GGML_OP_MUL_MAT:
+      return scope.linear != nullptr && scope.linear->Serves(op);
+    case GGML_OP_FLASH_ATTN_EXT: {
+      std::string why = WhyNot(op);
+      if (!why.empty()) scope.refusal = why;
+      return why.empty();
+    }
+    default:
+      return false;
+  }
+}
+
+// The mask llama.cpp built must say what the step assumes: the ubatch's tokens lie in cells
+// 0..n_tokens-1 in order, each sees itself and those before it, within its window. Three rows are
+// looked at: enough to catch a layer whose window was read wrongly.
+bool MaskAgrees(const ggml_tensor* mask, const Window& window, const ServedStep& step) {
+  for (const std::int64_t row : {std::int64_t{0}, step.n_tokens / 2, step.n_tokens - 1}) {
+    const auto* cells = reinterpret_cast<const ggml_fp16_t*>(
+        static_cast<const char*>(mask->data) + row * mask->nb[1]);
+    const std::int64_t begin = WindowBegin(window, step.first + row) - step.first;
+    for (std::int64_t cell = 0; cell < mask->ne[0]; ++cell) {
+      const bool seen = ggml_fp16_to_fp32(cells[cell]) == 0.0f;
+      if (seen != (cell <= row && cell >= begin)) return false;
+    }
+  }
+  return true;
+}
+
+Bf16Rows Rows(const ggml_tensor* t) {
+  return {static_cast<const std::uint16_t*>(t->data), t->nb[1] / sizeof(std::uint16_t),
+          t->nb[2] / sizeof(std::uint16_t)};
+}
+
+bool FailStep(ServedStep& step, std::string why) {
+  step.error = std::move(why);
+  return false;
+}
+
+bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tensor* op) {
+  if (step.appended[node.layer]) return true;  // layers may share one cache (Gemma 3n)
+  if (!(step.store->layers()[node.layer] == node.shape)) {
+    return FailStep(step, "layer " + std::to_string(node.layer) + " changed its shape");
+  }
+  step.store->Append(node.layer, step.first, step.n_tokens, Rows(op->src[1]), Rows(op->src[2]));
+  step.appended[node.layer] = true;
+  return true;
+}
+
+void Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
+  const ggml_tensor* q = op->src[0];
+  std::vector<KvView> views;
+  for (int head = 0; head < node.shape.n_kv_heads; ++head) {
+    views.push_back(step.store->View(node.layer, head));
+  }
+  std::vector<KeyRange> ranges(step.visible.begin(), step.visible.end());
+  ranges.push_back({step.first, step.first + step.n_tokens});
+
+  AttendCall call;
+  call.q = static_cast<const float*>(q->data);
+  call.q_token_stride = static_cast<std::int64_t>(q->nb[1] / sizeof(float));
+  call.q_head_stride = static_cast<std::int64_t>(q->nb[2] / sizeof(float));
+  call.n_tokens = step.n_tokens;
+  call.n_heads = node.n_heads;
+  call.head_dim = node.shape.head_dim;
+  call.head_dim_v = node.shape.head_dim_v;
+  call.kv = views;
+  call.ranges = ranges;
+  call.first_position = step.first;
+  call.window = step.windows[node.layer];
+  call.scale = OpParam(op, 0);
+  call.softcap = OpParam(op, 2);
+  call.sinks = op->src[4] != nullptr ? static_cast<const float*>(op->src[4]->data) : nullptr;
+  call.out = static_cast<float*>(op->data);
+  call.out_token_stride = static_cast<std::int64_t>(op->nb[2] / sizeof(float));
+  call.out_head_stride = static_cast<std::int64_t>(op->nb[1] / sizeof(float));
+  step.attender->Attend(call);
+}
+
+bool ServeAttention(ServedStep& step, ggml_tensor* op) {
+  const ggml_tensor* q = op->src[0];
+  const ggml_tensor* k = op->src[1];
+  AttentionNode node;
+  node.layer = CacheLayer(k);
+  node.n_heads = static_cast<int>(q->ne[2]);
+  node.shape = {static_cast<int>(k->ne[2]), static_cast<int>(k->ne[0]),
+                static_cast<int>(op->src[2]->ne[0])};
+  step.nodes.push_back(node);
+  if (step.store == nullptr) {
+    std::memset(op->data, 0, ggml_nbytes(op));
+    return true;
+  }
+  if (q->ne[1] != step.n_tokens) {
+    return FailStep(step, "llama.cpp split the step: " + std::to_string(q->ne[1]) + " of " +
+                              std::to_string(step.n_tokens) + " tokens");
+  }
+  if (!MaskAgrees(op->src[3], step.windows[node.layer], step)) {
+    return FailStep(step, "layer " + std::to_string(node.layer) +
+                              ": llama.cpp's mask is not causal with the window expected");
+  }
+  if (!AppendToStore(step, node, op)) return false;
+  const bool is_last = static_cast<int>(step.nodes.size()) == step.n_nodes_expected;
+  if (is_last && !step.wants_output) {
+    std::memset(op->data, 0, ggml_nbytes(op));  // nobody reads it
+    return true;
+  }
+  Attend(step, node, op);
+  return true;
+}
+
+ggml_status Compute(ggml_backend_t, ggml_cgraph* graph) {
+  ASTER_CHECK(scope.open && scope.step != nullptr, "the device ran outside a step");
+  ServedStep& step = *scope.step;
+  for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+    ggml_tensor* op = ggml_graph_node(graph, i);
+    if ((op->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) continue;
+    if (step.stop.stop_requested()) return GGML_STATUS_ABORTED;
+    const auto start = std::chrono::steady_clock::now();
+    if (op->op == GGML_OP_FLASH_ATTN_EXT) {
+      if (!ServeAttention(step, op)) return GGML_STATUS_FAILED;
+      step.attention_seconds += SecondsSince(start);
+    } else if (op->op == GGML_OP_MUL_MAT) {
+      scope.linear->Compute(op);
+      step.linear_seconds += SecondsSince(start);
+    }
+  }
+  return GGML_STATUS_SUCCESS;
+}
+
+// The rest is ggml's backend interface, filled in.
+
+const char* Name(ggml_backend_t) { return "Aster"; }
+void Free(ggml_backend_t backend) { delete backend; }
+
+ggml_guid_t Guid() {
+  static ggml_guid guid = {0x61, 0x73, 0x74, 0x65, 0x72, 0x2d, 0x61, 0x74,
+                           0x74, 0x65, 0x6e, 0x74, 0x69, 0x6f, 0x6e, 0x31};
+  return &guid;
+}
+
+ggml_backend_t InitBackend(ggml_backend_dev_t device, const char*) {
+  ggml_backend_i interface = {};
+  interface.get_name = Name;
+  interface.free = Free;
+  interface.graph_compute = Compute;
+  return new ggml_backend{Guid(), interface, device, nullptr};
+}
+
+ggml_backend_device_i DeviceInterface() {
+  ggml_backend_device_i interface = {};
+  interface.get_name = [](ggml_backend_dev_t) { return "Aster"; };
+  interface.get_description = [](ggml_backend_dev_t) { return "Aster attention"; };
+  interface.get_memory = [](ggml_backend_dev_t, std::size_t* free, std::size_t* total) {
+    *free = *total = 0;
+  };
+  interface.get_type = [](ggml_backend_dev_t) { return GGML_BACKEND_DEVICE_TYPE_ACCEL; };
+  interface.get_props = [](ggml_backend_dev_t device, ggml_backend_dev_props* props) {
+    *props = {};
+    props->name = device->iface.get_name(device);
+    props->description = device->iface.get_description(device);
+    props->type = GGML_BACKEND_DEVICE_TYPE_ACCEL;
+    props->caps.buffer_from_host_ptr = true;
+    props->caps.mmap_support = true;
+  };
+  interface.init_backend = InitBackend;
+  interface.get_buffer_type = [](ggml_backend_dev_t) { return ggml_backend_cpu_buffer_type(); };
+  interface.buffer_from_host_ptr = [](ggml_backend_dev_t, void* data, std::size_t size,
+                                      std::size_t) {
+    return ggml_backend_cpu_buffer_from_ptr(data, size);
+  };
+  interface.supports_op = Supports;
+  interface.supports_buft = [](ggml_backend_dev_t, ggml_backend_buffer_type_t type) {
+    return ggml_backend_buft_is_host(type);
+  };
+  return interface;
+}
+
+ggml_backend_dev_t Device(ggml_backend_reg_t registry, std::size_t) {
+  static ggml_backend_device device = {DeviceInterface(), registry, nullptr};
+  return &device;
+}
+
+}  // namespace
+
+DeviceScope::DeviceScope(ServedStep* step, LinearLayers* linear) {
+  ASTER_CHECK(!scope.open, "device scopes do not nest");
+  scope = {true, step, linear, {}};
+}
+
+DeviceScope::~DeviceScope() { scope = {}; }
+
+const std::string& DeviceScope::refusal() const { return scope.refusal; }
+
+void RegisterDevice() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    static ggml_backend_reg registry = {};
+    registry.api_version = GGML_BACKEND_API_VERSION;
+    registry.iface.get_name = [](ggml_backend_reg_t) { return "Aster"; };
+    registry.iface.get_device_count = [](ggml_backend_reg_t) { return std::size_t{1}; };
+    registry.iface.get_device = Device;
+    registry.iface.get_proc_address = [](ggml_backend_reg_t, const char*) -> void* {
+      return nullptr;
+    };
+    ggml_backend_register(&registry);
+  });
+}
+
+}  // namespace aster

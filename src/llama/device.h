@@ -1,0 +1,67 @@
+// The hook into llama.cpp: a ggml device that serves attention from Aster's KV store.
+//
+// ggml's scheduler offers each graph node to the devices before the CPU. While a DeviceScope is open
+// on a thread, this one claims FLASH_ATTN_EXT and large MUL_MAT nodes of the llama.cpp calls made on
+// it; with no scope open it claims nothing and llama.cpp runs as shipped. For an attention node of
+// one ubatch the device appends the ubatch's K and V to the store, attends over the ranges that the
+// step may see and the ubatch's own tokens, and writes the node's output. llama.cpp's own cache only
+// ever holds that ubatch.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "aster/key_range.h"
+#include "attention/attend.h"
+#include "kvstore/kv_store.h"
+
+namespace aster {
+
+class LinearLayers;
+
+// One attention node as llama.cpp built it.
+struct AttentionNode {
+  int layer = -1;  // of the cache it reads; layers that share a cache name the same
+  int n_heads = 0;
+  LayerShape shape;
+};
+
+// What the llama_decode under way is for: where its keys go, what its queries see.
+struct ServedStep {
+  KvStore* store = nullptr;  // null: only record the nodes, compute nothing
+  Attender* attender = nullptr;
+  std::span<const KeyRange> visible;  // before `first`; the step's own tokens are added
+  std::span<const Window> windows;    // per layer
+  std::int64_t first = 0;             // position of the step's first token
+  std::int64_t n_tokens = 0;
+  int n_nodes_expected = 0;  // attention nodes of one pass
+  bool wants_output = true;  // false: the last layer's attention is for nothing
+  std::stop_token stop;
+
+  std::vector<AttentionNode> nodes;  // served so far, in order
+  std::vector<bool> appended;        // per layer: this step's K and V are in the store
+  double attention_seconds = 0;
+  double linear_seconds = 0;
+  std::string error;  // why the step failed
+};
+
+// While alive, the calling thread's llama.cpp calls are served by the device. Scopes do not nest.
+class DeviceScope {
+ public:
+  // step may be null while a llama_context is made: nodes are claimed, none is computed.
+  DeviceScope(ServedStep* step, LinearLayers* linear);
+  ~DeviceScope();
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+  // Why an attention node was left to llama.cpp in this scope; empty when none was.
+  const std::string& refusal() const;
+};
+
+// Registers the device with ggml, once per process. Call before the first llama_context is made.
+void RegisterDevice();
+
+}  // namespace aster

@@ -1,0 +1,180 @@
+#include "llama/forward_pass.h"
+
+#include <exception>
+
+#include "base/check.h"
+#include "llama.h"
+#include "llama/batch.h"
+#include "llama/device.h"
+#include "llama/hyperparameters.h"
+#include "llama/linear.h"
+#include "llama/llama_log.h"
+#include "llama/llama_model.h"
+
+namespace aster {
+namespace {
+
+std::unique_ptr<LinearLayers> MakeLinear(const ForwardOptions& options) {
+  const bool use = options.linear == ModelOptions::Linear::kOneDnn ||
+                   (options.linear == ModelOptions::Linear::kAuto && LinearLayers::PaysHere());
+  return use ? LinearLayers::Make(options.n_threads) : nullptr;
+}
+
+llama_context_params ContextParams(const ForwardOptions& options) {
+  llama_context_params params = llama_context_default_params();
+  const auto cells = static_cast<std::uint32_t>((options.ubatch_size + 255) / 256 * 256);
+  params.n_ctx = cells;
+  params.n_batch = static_cast<std::uint32_t>(options.ubatch_size);
+  params.n_ubatch = static_cast<std::uint32_t>(options.ubatch_size);
+  params.n_seq_max = 1;
+  params.n_outputs_max = static_cast<std::uint32_t>(options.max_outputs);
+  params.n_threads = options.n_threads;
+  params.n_threads_batch = options.n_threads;
+  params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
+  params.type_k = GGML_TYPE_BF16;  // the store's own type: rounded once
+  params.type_v = GGML_TYPE_BF16;
+  return params;
+}
+
+std::string UsableKernelNames() {
+  std::string names;
+  for (const Kernels* const* k = AllKernels(); *k != nullptr; ++k) {
+    if (CanRun(**k)) names += (names.empty() ? "" : ", ") + std::string((*k)->name);
+  }
+  return names;
+}
+
+bool StopRequested(void* step) {
+  return static_cast<const ServedStep*>(step)->stop.stop_requested();
+}
+
+}  // namespace
+
+ForwardPass::ForwardPass(const LlamaModel& model, const ForwardOptions& options,
+                         const Kernels& kernels)
+    : model_(model),
+      options_(options),
+      attender_(kernels, options.n_threads),
+      linear_(MakeLinear(options)) {}
+
+ForwardPass::~ForwardPass() {
+  if (context_ != nullptr) llama_free(context_);
+}
+
+Result<std::unique_ptr<ForwardPass>> ForwardPass::Make(const LlamaModel& model,
+                                                       const ForwardOptions& options) {
+  const Kernels* kernels = ActiveKernels();
+  if (kernels == nullptr) {
+    const char* forced = std::getenv("ASTER_ISA");
+    return InvalidArgument(std::string("ASTER_ISA=") + (forced != nullptr ? forced : "") +
+                           ": no such kernels on this CPU; expected " + UsableKernelNames());
+  }
+  if (options.linear == ModelOptions::Linear::kOneDnn && LinearLayers::Make(1) == nullptr) {
+    return InvalidArgument("linear layers by oneDNN: this build has no oneDNN");
+  }
+  std::unique_ptr<ForwardPass> pass(new ForwardPass(model, options, *kernels));
+  TakeLlamaError();
+  try {
+    const DeviceScope scope(nullptr, pass->linear_.get());
+    pass->context_ = llama_init_from_model(model.get(), ContextParams(options));
+    if (pass->context_ == nullptr && !scope.refusal().empty()) {
+      return WorldError(model.path() + ": cannot be served: " + scope.refusal());
+    }
+  } catch (const std::exception& e) {
+    return WorldError(model.path() + ": llama.cpp cannot run it: " + e.what());
+  }
+  if (pass->context_ == nullptr) {
+    return WorldError(model.path() + ": llama.cpp cannot run it: " + TakeLlamaError());
+  }
+  if (Status status = pass->LookAtGraph(); !status) return status.error();
+  return pass;
+}
+
+// Decodes one token with the device only recording what it is handed.
+Status ForwardPass::LookAtGraph() {
+  const ModelInfo info = model_.Info();
+  const std::string what = model_.path() + ": architecture '" + info.architecture + "'";
+  if (llama_get_memory(context_) == nullptr) {
+    return WorldError(what + " cannot be served: it keeps no KV cache");
+  }
+  ServedStep step;
+  step.n_tokens = 1;
+  const Token token = 0;
+  const TokenBatch batch({&token, 1}, 0, 1);
+  {
+    const DeviceScope scope(&step, linear_.get());
+    const int result = llama_decode(context_, batch.get());
+    if (!scope.refusal().empty()) {
+      return WorldError(what + " cannot be served: " + scope.refusal());
+    }
+    if (result != 0) return WorldError(what + ": llama.cpp cannot run it: " + TakeLlamaError());
+  }
+  n_nodes_ = static_cast<int>(step.nodes.size());
+  if (n_nodes_ != AttentionLayers(model_.get())) {
+    return WorldError(what + " cannot be served: " + std::to_string(n_nodes_) + " of its " +
+                      std::to_string(AttentionLayers(model_.get())) +
+                      " attention layers go through flash attention");
+  }
+  layers_.resize(static_cast<std::size_t>(info.n_layers));
+  windows_.resize(layers_.size());
+  for (const AttentionNode& node : step.nodes) {
+    if (node.layer >= static_cast<int>(layers_.size())) {
+      return WorldError(what + " cannot be served: it has a cache of a layer beyond its last");
+    }
+    layers_[node.layer] = node.shape;
+    windows_[node.layer] = LayerWindow(model_.get(), node.layer);
+  }
+  n_heads_ = step.nodes.front().n_heads;
+  return Ok();
+}
+
+Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, std::int64_t first,
+                                                std::span<const KeyRange> visible, KvStore& store,
+                                                Outputs outputs, std::stop_token stop) {
+  const auto n = static_cast<std::int64_t>(tokens.size());
+  const std::int64_t n_outputs = outputs == Outputs::kAll ? n : outputs == Outputs::kLast ? 1 : 0;
+  ASTER_CHECK(n >= 1 && n <= options_.ubatch_size, "%lld tokens", static_cast<long long>(n));
+  ASTER_CHECK(n_outputs <= options_.max_outputs, "%lld outputs", static_cast<long long>(n_outputs));
+  ASTER_CHECK(store.size() == first, "store holds %lld, step starts at %lld",
+              static_cast<long long>(store.size()), static_cast<long long>(first));
+  if (stop.stop_requested()) return Cancelled("cancelled");
+  if (Status status = store.Reserve(first + n); !status) return status.error();
+
+  ServedStep step;
+  step.store = &store;
+  step.attender = &attender_;
+  step.visible = visible;
+  step.windows = windows_;
+  step.first = first;
+  step.n_tokens = n;
+  step.n_nodes_expected = n_nodes_;
+  step.wants_output = n_outputs > 0;
+  step.stop = stop;
+  step.appended.assign(layers_.size(), false);
+
+  const TokenBatch batch(tokens, first, n_outputs);
+  int result = 0;
+  {
+    const DeviceScope scope(&step, linear_.get());
+    llama_memory_clear(llama_get_memory(context_), false);
+    llama_set_abort_callback(context_, StopRequested, &step);
+    result = llama_decode(context_, batch.get());
+    llama_set_abort_callback(context_, nullptr, nullptr);
+  }
+  attention_seconds_ += step.attention_seconds;
+  linear_seconds_ += step.linear_seconds;
+  if (result != 0) {
+    store.Truncate(first);
+    if (stop.stop_requested()) return Cancelled("cancelled");
+    const std::string why = step.error.empty() ? TakeLlamaError() : step.error;
+    return WorldError("llama_decode failed (" + std::to_string(result) + "): " + why);
+  }
+  ASTER_CHECK(static_cast<int>(step.nodes.size()) == n_nodes_, "%zu attention nodes, not %d",
+              step.nodes.size(), n_nodes_);
+  store.set_size(first + n);
+  if (n_outputs == 0) return std::span<const float>();
+  return std::span<const float>(llama_get_logits(context_),
+                                static_cast<std::size_t>(n_outputs * model_.n_vocab()));
+}
+
+}  // namespace aster

@@ -1,0 +1,80 @@
+// One step of tokens through the model, its attention served from a KV store.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "aster/key_range.h"
+#include "aster/model.h"
+#include "aster/status.h"
+#include "attention/attend.h"
+#include "kvstore/kv_store.h"
+
+struct llama_context;
+
+namespace aster {
+
+class LinearLayers;
+class LlamaModel;
+
+struct ForwardOptions {
+  int n_threads = 1;
+  std::int64_t ubatch_size = 512;
+  std::int64_t max_outputs = 1;  // most logit rows of one step
+  ModelOptions::Linear linear = ModelOptions::Linear::kAuto;
+};
+
+enum class Outputs { kNone, kLast, kAll };
+
+class ForwardPass {
+ public:
+  // Makes the llama_context (its cache one ubatch long) and looks at every attention node of one
+  // pass, computing none: layers() then says what a KvStore must hold. Errors: kWorld when the graph
+  // has attention that the device cannot serve.
+  static Result<std::unique_ptr<ForwardPass>> Make(const LlamaModel& model,
+                                                   const ForwardOptions& options);
+  ~ForwardPass();
+  ForwardPass(const ForwardPass&) = delete;
+  ForwardPass& operator=(const ForwardPass&) = delete;
+
+  // Runs tokens at positions first, first + 1, ..., which see `visible` (all before first) and each
+  // other causally; their K and V join the store, whose size becomes first + tokens.size().
+  // Returns the logits, row-major [n_outputs, n_vocab], valid until the next Run.
+  // On error (kWorld, kCancelled) the store is as long as before.
+  // REQUIRES: 1 <= tokens.size() <= ubatch_size; store.size() == first.
+  Result<std::span<const float>> Run(std::span<const Token> tokens, std::int64_t first,
+                                     std::span<const KeyRange> visible, KvStore& store,
+                                     Outputs outputs, std::stop_token stop);
+
+  std::span<const LayerShape> layers() const { return layers_; }
+  int n_heads() const { return n_heads_; }  // of the first attention layer
+  const Kernels& kernels() const { return attender_.kernels(); }
+  bool uses_onednn() const { return linear_ != nullptr; }
+  std::int64_t ubatch_size() const { return options_.ubatch_size; }
+
+  // Time spent in the device since Make, in seconds.
+  double attention_seconds() const { return attention_seconds_; }
+  double linear_seconds() const { return linear_seconds_; }
+
+ private:
+  ForwardPass(const LlamaModel& model, const ForwardOptions& options, const Kernels& kernels);
+  Status LookAtGraph();
+
+  const LlamaModel& model_;
+  ForwardOptions options_;
+  Attender attender_;
+  std::unique_ptr<LinearLayers> linear_;
+  llama_context* context_ = nullptr;
+  std::vector<LayerShape> layers_;
+  std::vector<Window> windows_;
+  int n_nodes_ = 0;
+  int n_heads_ = 0;
+  double attention_seconds_ = 0;
+  double linear_seconds_ = 0;
+};
+
+}  // namespace aster

@@ -1,0 +1,52 @@
+// A GGUF model as llama.cpp loads it: weights, vocabulary, chat template.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "aster/model.h"
+#include "aster/status.h"
+
+struct llama_model;
+struct llama_vocab;
+struct common_chat_templates;
+
+namespace aster {
+
+class LlamaModel {
+ public:
+  // Errors: kWorld with the path. Refuses what Aster cannot serve, as far as the hyperparameters
+  // tell; ForwardPass::Make looks at the graph itself.
+  static Result<std::unique_ptr<LlamaModel>> Load(const std::string& path);
+  ~LlamaModel();
+  LlamaModel(const LlamaModel&) = delete;
+  LlamaModel& operator=(const LlamaModel&) = delete;
+
+  llama_model* get() const { return model_; }
+  const std::string& path() const { return path_; }
+  ModelInfo Info() const;  // without what only a forward pass knows
+
+  Result<std::vector<Token>> Tokenize(std::string_view text, bool add_special,
+                                      bool parse_special) const;
+  std::string Detokenize(std::span<const Token> tokens, bool render_special) const;
+  std::string Piece(Token token, bool render_special) const;
+  bool IsEndOfText(Token token) const;
+  bool AddsBos() const;
+  std::int64_t n_vocab() const;
+
+  Result<std::string> RenderChat(std::span<const Message> messages) const;  // chat.cc
+  Result<Model::Prompt> BuildPrompt(std::span<const Message> messages,
+                                    std::string_view question) const;  // chat.cc
+
+ private:
+  LlamaModel(llama_model* model, std::string path);
+
+  llama_model* model_;
+  const llama_vocab* vocab_;
+  std::string path_;
+};
+
+}  // namespace aster
