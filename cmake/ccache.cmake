@@ -1,4 +1,5 @@
-# Objects of llama.cpp are built for this CPU, so the compiler cache is kept apart by CPU.
+# Objects of llama.cpp are built for this CPU, so the compiler cache is kept apart by CPU. It is
+# shared between clones: paths below the source tree count as relative.
 find_program(ASTER_CCACHE ccache)
 if(ASTER_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER AND EXISTS /proc/cpuinfo)
   file(STRINGS /proc/cpuinfo flags REGEX "^(flags|Features|model name)" LIMIT_COUNT 2)
@@ -6,6 +7,7 @@ if(ASTER_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER AND EXISTS /proc/cpuinfo)
   string(SUBSTRING ${cpu} 0 12 cpu)
   foreach(language C CXX)
     set(CMAKE_${language}_COMPILER_LAUNCHER
-        ${CMAKE_COMMAND} -E env CCACHE_NAMESPACE=aster-${cpu} ${ASTER_CCACHE})
+        ${CMAKE_COMMAND} -E env CCACHE_NAMESPACE=aster-${cpu} CCACHE_NOHASHDIR=1
+        CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} ${ASTER_CCACHE})
   endforeach()
 endif()

@@ -1,14 +1,24 @@
-# llama.cpp, as a part of this build. ./quickstart and ./check fetch the pinned source archive.
-set(LLAMA_BUILD_COMMON ON CACHE BOOL "" FORCE)
+# llama.cpp, as a part of this build: ASTER_LLAMA_DIR, or the source that ./quickstart and ./check
+# put into the cache.
+if(NOT ASTER_LLAMA_DIR)
+  set(ASTER_LLAMA_DIR ${ASTER_CACHE_DIR}/llama.cpp-${PIN_LLAMA_VERSION})
+endif()
+if(NOT EXISTS "${ASTER_LLAMA_DIR}/include/llama.h")
+  message(FATAL_ERROR "No llama.cpp source tree in '${ASTER_LLAMA_DIR}'. ./quickstart fetches the "
+    "pinned one; or pass -DASTER_LLAMA_DIR=<checkout>.")
+endif()
+
 foreach(part TESTS TOOLS EXAMPLES SERVER APP UI)
   set(LLAMA_BUILD_${part} OFF CACHE BOOL "" FORCE)
 endforeach()
-set(LLAMA_OPENSSL OFF CACHE BOOL "" FORCE)
-set(LLAMA_CURL OFF CACHE BOOL "" FORCE)
-set(LLAMA_USE_PREBUILT_UI OFF CACHE BOOL "" FORCE)
-set(BUILD_SHARED_LIBS OFF)
-if(NOT EXISTS "${ASTER_LLAMA_DIR}/include/llama.h")
-  message(FATAL_ERROR "ASTER_LLAMA_DIR='${ASTER_LLAMA_DIR}': expected llama.cpp's source tree. "
-    "./quickstart fetches it; or pass -DASTER_LLAMA_DIR=<path>.")
+foreach(option LLAMA_OPENSSL LLAMA_SUBPROCESS LLAMA_USE_PREBUILT_UI LLAMA_ALL_WARNINGS GGML_ALL_WARNINGS
+        GGML_CCACHE BUILD_SHARED_LIBS)
+  set(${option} OFF CACHE BOOL "" FORCE)
+endforeach()
+set(LLAMA_BUILD_COMMON ON CACHE BOOL "" FORCE)
+add_subdirectory(${ASTER_LLAMA_DIR} llama.cpp EXCLUDE_FROM_ALL SYSTEM)
+
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  target_compile_options(ggml-cpu PRIVATE
+    "SHELL:-include ${PROJECT_SOURCE_DIR}/cmake/amx_tile_loadconfig.h")
 endif()
-add_subdirectory(${ASTER_LLAMA_DIR} llama.cpp EXCLUDE_FROM_ALL)

@@ -1,0 +1,27 @@
+# aster_test(<name> SOURCES <files> [LIBRARIES <targets>] [LABELS <labels>] [TIMEOUT <seconds>] [WHOLE])
+#
+# A GoogleTest program whose cases are ctest's tests; with WHOLE the program is one test, so that what
+# it loads (a model) is loaded once. Labels: `sanitize` = also run under the sanitizers, so it must be
+# quick; `model` = needs $ASTER_TEST_MODEL; `slow` = takes over 20 seconds.
+include(GoogleTest)
+
+if(NOT ASTER_TEST_MODEL)
+  set(ASTER_TEST_MODEL ${ASTER_CACHE_DIR}/models/SmolLM2-135M-Instruct.Q4_1.gguf)
+endif()
+
+function(aster_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 test "WHOLE" "TIMEOUT" "SOURCES;LIBRARIES;LABELS")
+  if(NOT test_TIMEOUT)
+    set(test_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${test_SOURCES})
+  target_link_libraries(${name} PRIVATE ${test_LIBRARIES} GTest::gtest GTest::gmock GTest::gtest_main)
+  set(properties TIMEOUT ${test_TIMEOUT} LABELS "${test_LABELS}"
+      ENVIRONMENT "ASTER_TEST_MODEL=${ASTER_TEST_MODEL}")
+  if(test_WHOLE)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES ${properties} SKIP_REGULAR_EXPRESSION "SKIPPED")
+  else()
+    gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_TIMEOUT 60 PROPERTIES ${properties})
+  endif()
+endfunction()
