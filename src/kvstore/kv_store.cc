@@ -151,7 +151,8 @@ Status KvStore::Reserve(std::int64_t n_tokens) {
   if (n_wanted <= n_held) return Ok();
 
   const std::int64_t more = PredictBytes(layers_, n_tokens) - bytes();
-  // Memory is promised here and taken when it is written; too large a promise would end the process.
+  // Memory is promised here and taken when it is written; too large a promise would end the
+  // process.
   const std::int64_t available = AvailableMemory();
   if (available > 0 && more > available) return NoMemory(n_tokens, more);
 

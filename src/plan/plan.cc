@@ -106,8 +106,7 @@ std::vector<Step> CutSteps(std::int64_t n_context, std::int64_t block_size,
 // One block that holds the whole context: dense attention, and llama.cpp's without the steps.
 Plan OneBlock(std::int64_t n_context, const PlanOptions& options, std::string reason) {
   Plan plan;
-  plan.attention =
-      options.attention == Attention::kLlama ? Attention::kLlama : Attention::kDense;
+  plan.attention = options.attention == Attention::kLlama ? Attention::kLlama : Attention::kDense;
   plan.n_context = n_context;
   plan.block_size = n_context;
   plan.n_blocks = n_context > 0 ? 1 : 0;

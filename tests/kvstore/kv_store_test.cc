@@ -1,0 +1,299 @@
+// The store against the layout's own formulas, element by element, and against the system's books.
+#include "kvstore/kv_store.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace aster {
+namespace {
+
+constexpr auto kPage = static_cast<std::int64_t>(kPageTokens);
+
+std::string Name(const LayerShape& s) {
+  return std::to_string(s.n_kv_heads) + " heads of " + std::to_string(s.head_dim) + " and " +
+         std::to_string(s.head_dim_v);
+}
+
+// Never zero, so that a place that was not written shows.
+std::uint16_t KeyAt(int layer, std::int64_t token, int head, int dim) {
+  return static_cast<std::uint16_t>(1 + (token * 7919 + layer * 104729 + head * 257 + dim) % 65535);
+}
+std::uint16_t ValueAt(int layer, std::int64_t token, int head, int dim) {
+  return KeyAt(layer + 50, token, head, dim);
+}
+
+// One ubatch's rows, as llama.cpp lays them out: token by token, all heads of a token together.
+struct Ubatch {
+  std::vector<std::uint16_t> k;
+  std::vector<std::uint16_t> v;
+};
+
+Ubatch MakeUbatch(const LayerShape& shape, int layer, std::int64_t first, std::int64_t n) {
+  Ubatch ubatch;
+  for (std::int64_t token = first; token < first + n; ++token) {
+    for (int head = 0; head < shape.n_kv_heads; ++head) {
+      for (int d = 0; d < shape.head_dim; ++d) ubatch.k.push_back(KeyAt(layer, token, head, d));
+      for (int d = 0; d < shape.head_dim_v; ++d) ubatch.v.push_back(ValueAt(layer, token, head, d));
+    }
+  }
+  return ubatch;
+}
+
+void Append(KvStore& store, std::int64_t first, std::int64_t n) {
+  ASSERT_TRUE(store.Reserve(first + n).ok());
+  for (int layer = 0; layer < static_cast<int>(store.layers().size()); ++layer) {
+    const LayerShape& shape = store.layers()[layer];
+    const auto heads = static_cast<std::size_t>(shape.n_kv_heads);
+    const auto dim = static_cast<std::size_t>(shape.head_dim);
+    const auto dim_v = static_cast<std::size_t>(shape.head_dim_v);
+    const Ubatch ubatch = MakeUbatch(shape, layer, first, n);
+    store.Append(layer, first, n, {ubatch.k.data(), heads * dim, dim},
+                 {ubatch.v.data(), heads * dim_v, dim_v});
+  }
+}
+
+// Every element of every page: the value of its token below n_tokens, else (and in padding) zero.
+void ExpectHolds(const KvStore& store, std::int64_t n_tokens, const std::string& name) {
+  const std::int64_t n_places = store.bytes() / KvStore::PredictBytes(store.layers(), 1) * kPage;
+  for (int layer = 0; layer < static_cast<int>(store.layers().size()); ++layer) {
+    const LayerShape& shape = store.layers()[layer];
+    for (int head = 0; head < shape.n_kv_heads; ++head) {
+      const KvView view = store.View(layer, head);
+      for (std::int64_t token = 0; token < n_places; ++token) {
+        const std::uint16_t* page = view.pages[token / kPage];
+        for (int d = 0; d < static_cast<int>(PaddedDimK(shape.head_dim)); ++d) {
+          const bool set = token < n_tokens && d < shape.head_dim;
+          ASSERT_EQ(page[view.k_offset + OffsetK(shape.head_dim, token % kPage, d)],
+                    set ? KeyAt(layer, token, head, d) : 0)
+              << name << ": K of layer " << layer << ", head " << head << ", token " << token
+              << ", dim " << d;
+        }
+        for (int d = 0; d < static_cast<int>(PaddedDimV(shape.head_dim_v)); ++d) {
+          const bool set = token < n_tokens && d < shape.head_dim_v;
+          ASSERT_EQ(page[view.v_offset + OffsetV(shape.head_dim_v, token % kPage, d)],
+                    set ? ValueAt(layer, token, head, d) : 0)
+              << name << ": V of layer " << layer << ", head " << head << ", token " << token
+              << ", dim " << d;
+        }
+      }
+    }
+  }
+}
+
+const LayerShape kShapes[] = {
+    {1, 32, 32},   {2, 40, 40},   {1, 64, 64},   {3, 72, 72},  {2, 80, 80}, {1, 96, 96},
+    {2, 128, 128}, {1, 192, 128}, {1, 256, 256}, {2, 64, 128}, {1, 33, 47}, {1, 1, 1},
+};
+
+TEST(KvLayout, EveryTokenAndDimHasItsOwnPlaceInItsTile) {
+  for (const LayerShape& shape : kShapes) {
+    const std::size_t padded = PaddedDimV(shape.head_dim_v);
+    std::vector<int> k(kPageTokens * PaddedDimK(shape.head_dim));
+    std::vector<int> v(kPageTokens * padded);
+    for (std::size_t token = 0; token < kPageTokens; ++token) {
+      for (int d = 0; d < shape.head_dim; ++d) ++k.at(OffsetK(shape.head_dim, token, d));
+      for (int d = 0; d < shape.head_dim_v; ++d) ++v.at(OffsetV(shape.head_dim_v, token, d));
+    }
+    EXPECT_EQ(std::count(k.begin(), k.end(), 1), kPage * shape.head_dim) << Name(shape);
+    EXPECT_EQ(std::count(v.begin(), v.end(), 1), kPage * shape.head_dim_v) << Name(shape);
+  }
+}
+
+TEST(KvStore, PacksEveryShapeWhereTheLayoutSaysHoweverTheTokensCome) {
+  const std::vector<std::int64_t> chunkings[] = {
+      {300},                         // one piece, across a page's end
+      {1, 1, 1, 13, 1, 15, 16, 17},  // odd starts within tiles and pairs
+      {256, 1, 255, 3},              // pages' ends
+      {31, 33, 64, 127, 45},
+  };
+  for (const LayerShape& shape : kShapes) {
+    for (const auto& chunks : chunkings) {
+      KvStore store({shape});
+      std::int64_t n_tokens = 0;
+      for (const std::int64_t n : chunks) {
+        Append(store, n_tokens, n);
+        n_tokens += n;
+      }
+      ExpectHolds(store, n_tokens, Name(shape));
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST(KvStore, EveryStartAndLengthWithinTwoTilesIsPackedAlike) {
+  const LayerShape shape{1, 40, 24};
+  for (std::int64_t first = 0; first <= 33; ++first) {
+    for (std::int64_t n = 0; n <= 34; ++n) {
+      KvStore store({shape});
+      Append(store, 0, first);
+      Append(store, first, n);
+      ExpectHolds(store, first + n, std::to_string(first) + " + " + std::to_string(n));
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST(KvStore, ReadsRowsByTheirStridesInEitherOrder) {
+  // Head by head: a head's tokens lie together, as in llama.cpp's transposed views.
+  const LayerShape shape{3, 8, 8};
+  constexpr std::int64_t kTokens = 40;
+  std::vector<std::uint16_t> k;
+  std::vector<std::uint16_t> v;
+  for (int head = 0; head < shape.n_kv_heads; ++head) {
+    for (std::int64_t token = 0; token < kTokens; ++token) {
+      for (int d = 0; d < shape.head_dim; ++d) k.push_back(KeyAt(0, token, head, d));
+      for (int d = 0; d < shape.head_dim_v; ++d) v.push_back(ValueAt(0, token, head, d));
+    }
+  }
+  KvStore store({shape});
+  ASSERT_TRUE(store.Reserve(kTokens).ok());
+  store.Append(0, 0, kTokens, {k.data(), 8, 8 * kTokens}, {v.data(), 8, 8 * kTokens});
+  ExpectHolds(store, kTokens, "head by head");
+}
+
+TEST(KvStore, LayersOfDifferentShapesShareAPageWithoutTouching) {
+  KvStore store({{2, 64, 64}, {1, 256, 256}, {4, 80, 128}, {1, 33, 7}});
+  Append(store, 0, 100);
+  Append(store, 100, 290);
+  ExpectHolds(store, 390, "four shapes");
+}
+
+TEST(KvStore, AHeadsKAndVLieOnCacheLines) {
+  for (const LayerShape& shape : kShapes) {
+    KvStore store({shape, shape});
+    ASSERT_TRUE(store.Reserve(kPage + 1).ok());
+    for (int head = 0; head < shape.n_kv_heads; ++head) {
+      const KvView view = store.View(1, head);
+      for (int page = 0; page < 2; ++page) {
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(view.pages[page] + view.k_offset) % 64, 0u);
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(view.pages[page] + view.v_offset) % 64, 0u);
+      }
+    }
+  }
+}
+
+TEST(KvStore, HoldsTheBytesItPredicted) {
+  for (const LayerShape& shape : kShapes) {
+    const std::vector<LayerShape> layers(3, shape);
+    for (const std::int64_t n : {0, 1, 255, 256, 257, 1000}) {
+      KvStore store(layers);
+      ASSERT_TRUE(store.Reserve(n).ok());
+      EXPECT_EQ(store.bytes(), KvStore::PredictBytes(layers, n)) << Name(shape) << ", " << n;
+    }
+  }
+}
+
+TEST(KvStore, PredictsTheSizeOfAKnownModel) {
+  // Qwen2.5-0.5B: 24 layers, 2 KV heads of 64: 12,288 bytes a token in bf16.
+  const std::vector<LayerShape> layers(24, {2, 64, 64});
+  EXPECT_EQ(KvStore::PredictBytes(layers, 1 << 20), 12288LL << 20);
+}
+
+TEST(KvStore, PredictionsBeyondAllNumbersStayAtTheLargest) {
+  const std::vector<LayerShape> layers(24, {2, 64, 64});
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(KvStore::PredictBytes(layers, kMost), kMost);
+}
+
+TEST(KvStore, TruncateForgetsTheTailAndZeroesIt) {
+  for (const LayerShape& shape : kShapes) {
+    for (const std::int64_t n : {0, 1, 15, 16, 31, 100, 255, 256, 257, 299, 300, 512, 1000}) {
+      KvStore store({shape, shape});
+      Append(store, 0, 300);
+      store.set_size(300);
+      store.Truncate(n);
+      EXPECT_EQ(store.size(), std::min<std::int64_t>(n, 300)) << Name(shape) << ", " << n;
+      EXPECT_EQ(store.bytes(),
+                KvStore::PredictBytes(store.layers(), std::min<std::int64_t>(n, 300)))
+          << Name(shape) << ", " << n;
+      ExpectHolds(store, std::min<std::int64_t>(n, 300), Name(shape) + ", " + std::to_string(n));
+      if (HasFailure()) return;
+    }
+  }
+}
+
+TEST(KvStore, GoesOnAfterATruncateAsIfTheRestHadNeverBeen) {
+  KvStore store({{2, 72, 72}});
+  Append(store, 0, 600);
+  store.Truncate(259);
+  Append(store, 259, 200);
+  ExpectHolds(store, 459, "600, 259, 459");
+}
+
+TEST(KvStore, RefusesMoreThanTheMachineHasWithBothNumbersAndKeepsWhatItHeld) {
+  KvStore store({{8, 128, 128}});
+  Append(store, 0, 100);
+  const std::int64_t held = store.bytes();
+  for (const std::int64_t n : {std::int64_t{1} << 40, std::numeric_limits<std::int64_t>::max()}) {
+    const Status status = store.Reserve(n);
+    ASSERT_FALSE(status.ok());
+    EXPECT_EQ(status.error().kind, ErrorKind::kWorld);
+    EXPECT_EQ(status.error().message.find("KV memory for " + std::to_string(n) + " tokens: needs "),
+              0u)
+        << status.error().message;
+    EXPECT_NE(status.error().message.find("the machine has "), std::string::npos)
+        << status.error().message;
+    EXPECT_EQ(store.bytes(), held);
+  }
+  ExpectHolds(store, 100, "after the refusal");
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // Both map terabytes.
+TEST(KvStore, AMappingThatTheSystemRefusesIsAnErrorAndKeepsWhatWasHeld) {
+  KvStore store({{8, 128, 128}});
+  Append(store, 0, 100);
+  const std::int64_t held = store.bytes();
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
+  rlimit tight = before;
+  tight.rlim_cur = 1;
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &tight), 0);
+  const Status status = store.Reserve(10000);
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &before), 0);
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().kind, ErrorKind::kWorld);
+  EXPECT_EQ(store.bytes(), held);
+  ExpectHolds(store, 100, "after the refusal");
+}
+#endif
+
+std::int64_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  std::int64_t total = 0;
+  std::int64_t resident = 0;
+  file >> total >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+TEST(KvStore, GivesItsMemoryBackToTheSystem) {
+  const std::vector<LayerShape> layers(4, {8, 128, 128});
+  constexpr std::int64_t kTokens = 4 * kPage;  // 16 MiB
+  const std::int64_t bytes = KvStore::PredictBytes(layers, kTokens);
+  const std::int64_t slack = bytes / 8;
+  const std::vector<std::uint16_t> row(128, 1);
+  const Bf16Rows same_row_everywhere{row.data(), 0, 0};
+  const std::int64_t before = ResidentBytes();
+  {
+    KvStore store(layers);
+    ASSERT_TRUE(store.Reserve(kTokens).ok());
+    for (int layer = 0; layer < 4; ++layer) {
+      store.Append(layer, 0, kTokens, same_row_everywhere, same_row_everywhere);
+    }
+    const std::int64_t full = ResidentBytes();
+    EXPECT_GE(full, before + bytes - slack);
+    store.Truncate(kPage);
+    EXPECT_LE(ResidentBytes(), full - bytes * 3 / 4 + slack);
+  }
+  EXPECT_LE(ResidentBytes(), before + slack);
+}
+
+}  // namespace
+}  // namespace aster

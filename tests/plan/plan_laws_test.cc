@@ -1,0 +1,206 @@
+// The laws of Star Attention that hold of a plan alone, as properties of its visibility mask.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "aster/plan.h"
+
+namespace aster {
+namespace {
+
+struct Sizes {
+  std::int64_t n_context;
+  std::int64_t block_size;
+  std::int64_t anchor_size;
+  std::int64_t ubatch_size;
+};
+
+std::string Name(const Sizes& s) {
+  return "context " + std::to_string(s.n_context) + ", block " + std::to_string(s.block_size) +
+         ", anchor " + std::to_string(s.anchor_size) + ", ubatch " + std::to_string(s.ubatch_size);
+}
+
+Plan Star(const Sizes& s) {
+  Result<Plan> plan = MakePlan(s.n_context, {.attention = Attention::kStar,
+                                             .block_size = s.block_size,
+                                             .anchor_size = s.anchor_size,
+                                             .ubatch_size = s.ubatch_size});
+  EXPECT_TRUE(plan.ok()) << Name(s) << ": " << (plan.ok() ? "" : plan.error().message);
+  return plan.ok() ? *plan : Plan{};
+}
+
+Plan Dense(std::int64_t n_context, std::int64_t ubatch_size) {
+  return MakePlan(n_context, {.attention = Attention::kDense, .ubatch_size = ubatch_size}).value();
+}
+
+// Element i * n + j: key j is visible to query i.
+using Mask = std::vector<bool>;
+
+Mask MaskOf(const Plan& plan) {
+  const std::int64_t n = plan.n_context;
+  Mask mask(n * n);
+  for (const Step& step : plan.steps) {
+    for (std::int64_t i = step.tokens.begin; i < step.tokens.end; ++i) {
+      for (const KeyRange& range : step.visible) {
+        std::fill(mask.begin() + i * n + range.begin, mask.begin() + i * n + range.end, true);
+      }
+      std::fill(mask.begin() + i * n + step.tokens.begin, mask.begin() + i * n + i + 1, true);
+    }
+  }
+  return mask;
+}
+
+// Law 3, word for word.
+Mask StaticMask(const Sizes& s) {
+  const std::int64_t n = s.n_context;
+  Mask mask(n * n);
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = 0; j <= i; ++j) {
+      mask[i * n + j] = j < s.anchor_size || j / s.block_size == i / s.block_size;
+    }
+  }
+  return mask;
+}
+
+// Every block and anchor size of every context of 16 to 40 tokens, in ubatches of several sizes.
+template <class Check>
+void ForAllSmallStars(Check check) {
+  for (std::int64_t n = kMinBlockSize; n <= 40; ++n) {
+    for (std::int64_t block = kMinBlockSize; block <= n; ++block) {
+      for (std::int64_t anchor = 0; anchor <= block; ++anchor) {
+        for (const std::int64_t ubatch : {1, 5, 16, 100}) {
+          check(Sizes{n, block, anchor, ubatch});
+          if (testing::Test::HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+bool WellFormed(const Step& step) {
+  std::int64_t end = -1;
+  for (const KeyRange& range : step.visible) {
+    if (range.begin <= end || range.size() <= 0) return false;  // Touching ranges are one range.
+    end = range.end;
+  }
+  return end <= step.tokens.begin && step.tokens.size() > 0;
+}
+
+TEST(PlanLaws, StepsCoverTheContextInOrderAndNoneIsLargerThanAUbatch) {
+  ForAllSmallStars([](const Sizes& s) {
+    std::int64_t next = 0;
+    for (const Step& step : Star(s).steps) {
+      ASSERT_EQ(step.tokens.begin, next) << Name(s);
+      ASSERT_LE(step.tokens.size(), s.ubatch_size) << Name(s);
+      next = step.tokens.end;
+    }
+    ASSERT_EQ(next, s.n_context) << Name(s);
+  });
+}
+
+TEST(PlanLaws, NoStepCrossesTheEndOfABlock) {
+  ForAllSmallStars([](const Sizes& s) {
+    for (const Step& step : Star(s).steps) {
+      ASSERT_EQ(step.tokens.begin / s.block_size, (step.tokens.end - 1) / s.block_size) << Name(s);
+    }
+  });
+}
+
+TEST(PlanLaws, VisibleRangesAreAscendingApartNonEmptyAndBeforeTheStep) {
+  ForAllSmallStars([](const Sizes& s) {
+    for (const Step& step : Star(s).steps) {
+      ASSERT_TRUE(WellFormed(step)) << Name(s) << ", step at " << step.tokens.begin;
+    }
+  });
+}
+
+TEST(PlanLaws, StarIsTheStaticMaskOfLaw3WhateverTheUbatch) {
+  ForAllSmallStars([](const Sizes& s) { ASSERT_EQ(MaskOf(Star(s)), StaticMask(s)) << Name(s); });
+}
+
+TEST(PlanLaws, CausalPairsAreTheSetElementsOfTheMask) {
+  ForAllSmallStars([](const Sizes& s) {
+    const Plan plan = Star(s);
+    const Mask mask = StaticMask(s);
+    const auto n_set = static_cast<double>(std::count(mask.begin(), mask.end(), true));
+    ASSERT_EQ(CausalPairs(plan.steps), n_set) << Name(s);
+    const auto n = static_cast<double>(s.n_context);
+    ASSERT_DOUBLE_EQ(plan.work_share, n_set / (n * (n + 1) / 2)) << Name(s);
+  });
+}
+
+TEST(PlanLaws, OneBlockIsDense) {
+  for (std::int64_t n = kMinBlockSize; n <= 100; ++n) {
+    for (const std::int64_t ubatch : {1, 7, 16, 512}) {
+      for (const std::int64_t anchor : {std::int64_t{0}, n / 2, n}) {
+        const Sizes s{n, n, anchor, ubatch};
+        ASSERT_EQ(Star(s).steps, Dense(n, ubatch).steps) << Name(s);
+        ASSERT_EQ(Star(s).n_blocks, 1) << Name(s);
+      }
+    }
+  }
+}
+
+TEST(PlanLaws, TwoBlocksBehindAWholeBlockAnchorSeeWhatDenseSees) {
+  for (std::int64_t block = kMinBlockSize; block <= 32; ++block) {
+    for (std::int64_t n = block + 1; n <= 2 * block; ++n) {
+      for (const std::int64_t ubatch : {1, 7, 16, 512}) {
+        const Sizes s{n, block, block, ubatch};
+        ASSERT_EQ(MaskOf(Star(s)), MaskOf(Dense(n, ubatch))) << Name(s);
+        ASSERT_DOUBLE_EQ(Star(s).work_share, 1.0) << Name(s);
+      }
+    }
+  }
+}
+
+TEST(PlanLaws, TwoBlocksBehindAWholeBlockAnchorAreDensesStepsWhenUbatchesFillBlocks) {
+  EXPECT_EQ(Star({4096, 2048, 2048, 512}).steps, Dense(4096, 512).steps);
+}
+
+TEST(PlanLaws, TheUbatchSizeChangesNoVisibility) {
+  for (const std::int64_t ubatch : {1, 2, 3, 63, 64, 65, 299, 300, 1000}) {
+    EXPECT_EQ(MaskOf(Star({300, 70, 20, ubatch})), MaskOf(Star({300, 70, 20, 70}))) << ubatch;
+    EXPECT_EQ(MaskOf(Dense(300, ubatch)), MaskOf(Dense(300, 300))) << ubatch;
+  }
+}
+
+TEST(PlanLaws, DenseSeesEverythingBefore) {
+  for (const Step& step : Dense(1000, 96).steps) {
+    if (step.tokens.begin == 0) {
+      EXPECT_TRUE(step.visible.empty());
+    } else {
+      EXPECT_EQ(step.visible, (std::vector<KeyRange>{{0, step.tokens.begin}}));
+    }
+  }
+}
+
+// star-attention.md, "Cost": in units of b² pairs, 1.5 n - 1 with the anchor computed once. The
+// rest is the diagonal, half a token's pairs for each of the L tokens.
+TEST(PlanLaws, AWholeBlockAnchorCostsOneAndAHalfNMinusOneBlockSquares) {
+  for (const std::int64_t block : {64, 100, 1024}) {
+    for (const std::int64_t n : {1, 2, 4, 8, 16, 32}) {
+      const auto b = static_cast<double>(block);
+      const double squares = 1.5 * static_cast<double>(n) - 1;
+      const double diagonal = static_cast<double>(n) * b / 2;
+      EXPECT_EQ(CausalPairs(Star({n * block, block, block, 512}).steps), squares * b * b + diagonal)
+          << n << " blocks of " << block;
+    }
+  }
+}
+
+TEST(PlanLaws, TheSavingOverDenseIsThePublishedOne) {
+  const struct {
+    std::int64_t n_blocks;
+    double times_less;
+  } cases[] = {{4, 1.6}, {8, 2.9}, {16, 5.6}, {32, 10.9}};
+  for (const auto& c : cases) {
+    const Plan plan = Star({c.n_blocks * 4096, 4096, 4096, 512});
+    EXPECT_NEAR(1 / plan.work_share, c.times_less, 0.05) << c.n_blocks << " blocks";
+  }
+}
+
+}  // namespace
+}  // namespace aster
