@@ -1,0 +1,56 @@
+// The command line as a value: what was asked for, checked as far as it can be without a model.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "aster/context.h"
+#include "aster/model.h"
+#include "aster/plan.h"
+#include "aster/status.h"
+
+namespace aster::cli {
+
+enum class Command {
+  kHelp,
+  kVersion,
+  kAsk,
+  kChat,
+  kTokenize,
+  kModelList,
+  kModelFetch,
+  kModelInfo,
+};
+
+struct Options {
+  Command command = Command::kHelp;
+  std::string help;  // of kHelp: the text to print
+
+  std::string model;  // a path or a name of the catalogue; empty = the catalogue's default
+  ModelOptions model_options;
+
+  std::vector<std::string> files;  // "-" is standard input, at most once
+  std::vector<std::string> queries;
+  std::optional<std::string> system;  // the system message
+  std::string text;                   // of tokenize; meaningful when files is empty
+
+  PlanOptions plan;  // ubatch_size is the model's
+  bool allow_long = false;
+  std::int64_t max_tokens = -1;
+  SamplingOptions sampling;
+  std::vector<std::string> stop_strings;
+
+  bool json = false;
+  bool progress = true;
+  bool count_only = false;     // tokenize --count
+  bool add_special = true;     // tokenize --no-bos
+  bool parse_special = true;   // tokenize --no-parse-special
+};
+
+// The arguments after the program's name. Errors, kInvalidArgument: one line that names the argument,
+// the value given and what was expected.
+Result<Options> ParseCommandLine(std::span<const std::string> arguments);
+
+}  // namespace aster::cli

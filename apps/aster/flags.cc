@@ -1,0 +1,209 @@
+#include "flags.h"
+
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <limits>
+#include <utility>
+
+#include "numbers.h"
+#include "text.h"
+
+namespace aster::cli {
+namespace {
+
+constexpr const char* kTokens = "a number of tokens, such as 4096 or 4K";
+
+std::string LongName(const std::string& names) {
+  const std::size_t at = names.find("--");
+  return names.substr(at, names.find(',', at) - at);
+}
+
+template <class T>
+void AddInteger(CLI::App& app, const std::string& names, const std::string& help,
+                std::int64_t least, std::int64_t most, T& value) {
+  const std::string expected = most == std::numeric_limits<std::int32_t>::max()
+                                   ? "a whole number of at least " + std::to_string(least)
+                                   : "a whole number from " + std::to_string(least) + " to " +
+                                         std::to_string(most);
+  AddValue(app, names, "N", help, expected, [least, most, &value](const std::string& text) {
+    const auto n = ParseInteger(text);
+    if (!n || *n < least || *n > most) return false;
+    value = static_cast<T>(*n);
+    return true;
+  });
+}
+
+void AddReal(CLI::App& app, const std::string& names, const std::string& help,
+             const std::string& expected, bool (*in_range)(double), float& value) {
+  AddValue(app, names, "X", help, "a number " + expected,
+           [in_range, &value](const std::string& text) {
+             const auto x = ParseReal(text);
+             if (!x || !in_range(*x)) return false;
+             value = static_cast<float>(*x);
+             return true;
+           });
+}
+
+Setter TokenCount(std::int64_t least, std::int64_t most, std::int64_t& value) {
+  return [least, most, &value](const std::string& text) {
+    const Result<std::int64_t> n = ParseTokenCount(text);
+    if (!n || *n < least || *n > most) return false;
+    value = *n;
+    return true;
+  };
+}
+
+// As TokenCount, where "auto" stands for the value that the plan reads as auto.
+Setter TokenCountOrAuto(std::int64_t least, std::int64_t auto_value, std::int64_t& value) {
+  const Setter number = TokenCount(least, std::numeric_limits<std::int32_t>::max(), value);
+  return [number, auto_value, &value](const std::string& text) {
+    if (text != "auto") return number(text);
+    value = auto_value;
+    return true;
+  };
+}
+
+bool SetSeed(const std::string& text, std::uint32_t& seed) {
+  const auto n = ParseInteger(text);
+  if (!n || *n < -1 || *n > std::numeric_limits<std::uint32_t>::max()) return false;
+  seed = static_cast<std::uint32_t>(*n);  // -1 is llama.cpp's 0xFFFFFFFF, a random seed
+  return true;
+}
+
+bool SetLinear(const std::string& text, ModelOptions::Linear& linear) {
+  using Linear = ModelOptions::Linear;
+  for (const auto& [name, value] : {std::pair{"auto", Linear::kAuto},
+                                    {"ggml", Linear::kGgml},
+                                    {"onednn", Linear::kOneDnn}}) {
+    if (text != name) continue;
+    linear = value;
+    return true;
+  }
+  return false;
+}
+
+void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  AddValue(app, "-s,--seed", "N", "Seed of the random numbers; -1 = a new one each time.\n"
+           "Default: -1.", "-1 or a whole number from 0 to 4294967295",
+           [&sampling](const std::string& text) { return SetSeed(text, sampling.seed); });
+  AddReal(app, "--temp", "Temperature, at least 0; 0 = always the likeliest token. Default: 0.8.",
+          "of at least 0", [](double x) { return x >= 0 && x <= 1e6; }, sampling.temperature);
+  AddInteger(app, "--top-k", "Choose among the N likeliest tokens; 0 = all. Default: 40.", 0,
+             kMost, sampling.top_k);
+  AddReal(app, "--top-p", "Choose among the likeliest tokens whose probabilities\n"
+          "sum to X, in (0, 1]; 1 = all. Default: 0.95.",
+          "in (0, 1]", [](double x) { return x > 0 && x <= 1; }, sampling.top_p);
+  AddReal(app, "--min-p", "Drop tokens less likely than X times the likeliest,\n"
+          "in [0, 1]; 0 = none. Default: 0.05.",
+          "in [0, 1]", [](double x) { return x >= 0 && x <= 1; }, sampling.min_p);
+  AddReal(app, "--repeat-penalty", "Divide the score of tokens said before by X, above 0;\n"
+          "1 = off. Default: 1.",
+          "above 0", [](double x) { return x > 0 && x <= 1e6; }, sampling.repeat_penalty);
+  AddInteger(app, "--repeat-last-n", "How many tokens the penalty looks back on; 0 = none.\n"
+             "Default: 64.", 0, kMost, sampling.repeat_last_n);
+}
+
+}  // namespace
+
+CLI::Option* AddValue(CLI::App& app, const std::string& names, const std::string& value_name,
+                      const std::string& help, const std::string& expected, Setter set) {
+  const auto callback = [name = LongName(names), expected, set](const std::string& text) {
+    if (set(text)) return;
+    throw CLI::ValidationError(name + " " + Shown(text) + ": expected " + expected);
+  };
+  return app.add_option_function<std::string>(names, callback, help)
+      ->type_name(value_name)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
+CLI::Option* AddList(CLI::App& app, const std::string& names, const std::string& value_name,
+                     const std::string& help, std::vector<std::string>& values) {
+  return app.add_option(names, values, help)->type_name(value_name)->allow_extra_args(false);
+}
+
+void AddModelFlags(CLI::App& app, Options& options) {
+  AddValue(app, "-m,--model", "MODEL", "A GGUF file (of a split one, the first), or a name from\n"
+           "`aster model list`. Default: smollm2.", "a file or a name",
+           [&options](const std::string& text) {
+             options.model = text;
+             return !text.empty();
+           })->group("Model");
+}
+
+void AddComputeFlags(CLI::App& app, Options& options) {
+  app.option_defaults()->group("Model");
+  AddInteger(app, "-t,--threads", "Threads. Default: the CPUs this process may use.", 1, 1024,
+             options.model_options.n_threads);
+  AddValue(app, "--ubatch-size", "N", "Most tokens in one pass through the model, 1 to 64K:\n"
+           "more is faster and takes more memory. Default: 512.",
+           std::string(kTokens) + ", from 1 to 64K",
+           TokenCount(1, 65536, options.model_options.ubatch_size));
+  AddValue(app, "--linear", "WAY", "Who computes the linear layers of the prefill: ggml,\n"
+           "onednn, or auto: oneDNN where it pays. Default: auto.", "auto, ggml or onednn",
+           [&options](const std::string& text) {
+             return SetLinear(text, options.model_options.linear);
+           });
+}
+
+void AddAttentionFlags(CLI::App& app, Options& options) {
+  app.option_defaults()->group("Attention");
+  AddValue(app, "--attention", "KIND",
+           "dense: every token sees all before it; exact.\n"
+           "star:  every token sees the anchor and its own block.\n"
+           "auto:  star where it saves work, else dense.\n"
+           "llama: llama.cpp's own attention and KV cache.\n"
+           "Default: auto.", "auto, dense, star or llama",
+           [&options](const std::string& text) {
+             const Result<Attention> kind = ParseAttention(text);
+             if (kind) options.plan.attention = *kind;
+             return kind.ok();
+           });
+  AddValue(app, "--block-size", "N", "Tokens in a block, at least 16: 4096 or 4K, or auto: a\n"
+           "quarter of the context, from 1K to 32K. Default: auto.",
+           std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
+           TokenCountOrAuto(kMinBlockSize, 0, options.plan.block_size));
+  AddValue(app, "--anchor-size", "N", "Tokens at the start that every block sees, at most a\n"
+           "block; 0 = no anchor; auto: a block. Default: auto.",
+           std::string(kTokens) + ", 0 for no anchor, or auto",
+           TokenCountOrAuto(0, -1, options.plan.anchor_size));
+  app.add_flag("--allow-long", options.allow_long,
+               "Go on past the length that the model was trained for.");
+}
+
+void AddAnswerFlags(CLI::App& app, Options& options) {
+  app.option_defaults()->group("Answer");
+  AddValue(app, "-n,--n-predict", "N", "Most tokens to say; -1 = until the answer ends.\n"
+           "Default: -1.", "-1 or a whole number of at least 1",
+           [&options](const std::string& text) {
+             const auto n = ParseInteger(text);
+             if (!n || *n == 0 || *n < -1 || *n > std::numeric_limits<std::int32_t>::max()) {
+               return false;
+             }
+             options.max_tokens = *n;
+             return true;
+           });
+  AddList(app, "--stop", "TEXT", "End the answer before this text. May be repeated.",
+          options.stop_strings);
+  AddSamplingFlags(app, options.sampling);
+}
+
+void AddJsonFlag(CLI::App& app, Options& options, const std::string& help) {
+  app.add_flag("--json", options.json, help)->group("Output");
+}
+
+void AddVerboseFlag(CLI::App& app, Options& options) {
+  app.add_flag("-v,--verbose", options.model_options.verbose,
+               "Say more on standard error, with llama.cpp's own log.")->group("Output");
+}
+
+void AddOutputFlags(CLI::App& app, Options& options) {
+  AddJsonFlag(app, options, "One JSON object per answer, on one line, and nothing else on\n"
+              "standard output; see below.");
+  app.add_flag_callback("--no-progress", [&options] { options.progress = false; },
+                        "No progress on standard error.")->group("Output");
+  AddVerboseFlag(app, options);
+}
+
+}  // namespace aster::cli

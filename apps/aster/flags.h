@@ -1,0 +1,33 @@
+// The flags that commands share, each declared once: names, help, range, and where its value goes.
+#pragma once
+
+#include <CLI/App.hpp>
+
+#include <functional>
+#include <string>
+
+#include "command_line.h"
+
+namespace aster::cli {
+
+// Takes a value, or refuses it with false.
+using Setter = std::function<bool(const std::string&)>;
+
+// An option with one value; given twice, the last one counts, as in llama.cpp. A refused value is the
+// error "--name value: expected <expected>".
+CLI::Option* AddValue(CLI::App& app, const std::string& names, const std::string& value_name,
+                      const std::string& help, const std::string& expected, Setter set);
+// An option that may be given several times; the values keep their order.
+CLI::Option* AddList(CLI::App& app, const std::string& names, const std::string& value_name,
+                     const std::string& help, std::vector<std::string>& values);
+
+// Each adds one group of the help.
+void AddModelFlags(CLI::App& app, Options& options);
+void AddComputeFlags(CLI::App& app, Options& options);  // threads, ubatch, linear layers
+void AddAttentionFlags(CLI::App& app, Options& options);
+void AddAnswerFlags(CLI::App& app, Options& options);
+void AddOutputFlags(CLI::App& app, Options& options);
+void AddJsonFlag(CLI::App& app, Options& options, const std::string& help);
+void AddVerboseFlag(CLI::App& app, Options& options);
+
+}  // namespace aster::cli
