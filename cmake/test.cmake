@@ -9,6 +9,10 @@ if(NOT ASTER_TEST_MODEL)
   set(ASTER_TEST_MODEL ${ASTER_CACHE_DIR}/models/SmolLM2-135M-Instruct.Q4_1.gguf)
 endif()
 
+# What `ctest -L sanitize` needs, and no more: `./check` builds this under the sanitizers.
+add_custom_target(sanitize_tests)
+add_dependencies(sanitize_tests aster_cli)
+
 function(aster_test name)
   cmake_parse_arguments(PARSE_ARGV 1 test "WHOLE" "TIMEOUT" "SOURCES;LIBRARIES;LABELS")
   if(NOT test_TIMEOUT)
@@ -18,6 +22,9 @@ function(aster_test name)
   target_link_libraries(${name} PRIVATE ${test_LIBRARIES} GTest::gtest GTest::gmock GTest::gtest_main)
   set(properties TIMEOUT ${test_TIMEOUT} LABELS "${test_LABELS}"
       ENVIRONMENT "ASTER_TEST_MODEL=${ASTER_TEST_MODEL}")
+  if("sanitize" IN_LIST test_LABELS)
+    add_dependencies(sanitize_tests ${name})
+  endif()
   if(test_WHOLE)
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES ${properties} SKIP_REGULAR_EXPRESSION "SKIPPED")

@@ -1,0 +1,42 @@
+# Installs into a fresh prefix, builds examples/ against that alone, and asks it two questions.
+set(work ${BUILD}/install_test)
+set(prefix ${work}/prefix)
+file(REMOVE_RECURSE ${work})
+file(MAKE_DIRECTORY ${work})
+
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE errors)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "${ARGN}\nended with ${result}\n${output}\n${errors}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
+
+# Only what is ours was installed, and no name of llama.cpp's leaves the library.
+file(GLOB_RECURSE installed RELATIVE ${prefix} ${prefix}/*)
+foreach(file ${installed})
+  if(NOT file MATCHES "aster")
+    message(FATAL_ERROR "installed, though not ours: ${file}")
+  endif()
+endforeach()
+file(GLOB library ${prefix}/lib*/libaster.so ${prefix}/lib*/*/libaster.so)
+run(nm -D --defined-only --extern-only ${library})
+if(NOT output MATCHES "5aster5Model4Load" OR output MATCHES " (llama|ggml|gguf)_")
+  message(FATAL_ERROR "expected the API and nothing else among the exported names:\n${output}")
+endif()
+
+# A header that includes more than the standard library would not be found here.
+run(${CMAKE_COMMAND} -S ${SOURCE}/examples -B ${work}/build -DCMAKE_PREFIX_PATH=${prefix}
+    -DCMAKE_BUILD_TYPE=Release)
+run(${CMAKE_COMMAND} --build ${work}/build)
+
+file(WRITE ${work}/note.txt "The ferry to Skarholm leaves at noon. One of the special magic numbers "
+  "for the ferry is: 7391. The crew likes tea.")
+run(${work}/build/ask_document ${MODEL} ${work}/note.txt
+    "What is the special magic number for the ferry mentioned in the provided text?"
+    "What does the crew like?")
+if(NOT output MATCHES "7391.*\n.+")
+  message(FATAL_ERROR "expected 7391 and a second answer, got:\n${output}")
+endif()
