@@ -1,0 +1,281 @@
+#include "attention/attend.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <vector>
+
+#include "attention/merge.h"
+#include "base/check.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace aster {
+namespace {
+
+constexpr std::int64_t kTasksPerThread = 16;   // so that the last task to end is a small share
+constexpr std::int64_t kMinRowsPerTask = 96;   // fewer rows cost more per key than they balance
+constexpr std::int64_t kMinKeysPerSplit = 512;  // a merge of a row costs about 4 keys
+
+struct Task {
+  std::int64_t kv_head = 0;
+  std::int64_t row = 0;  // of the KV head: (token, head of the group)
+  std::int64_t n_rows = 0;
+  std::int64_t split = 0;
+  std::int64_t cost = 0;  // rows times keys that the last row sees
+};
+
+// How the rows of each KV head, and the keys, are cut into tasks.
+struct Cut {
+  std::int64_t rows_per_task = 0;
+  std::vector<std::int64_t> splits;  // [n_splits + 1] key positions, multiples of kKeysPerStep
+  std::int64_t n_splits() const { return std::ssize(splits) - 1; }
+};
+
+constexpr std::int64_t DivideUp(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Keys of `ranges` in [begin, end).
+std::int64_t CountKeys(std::span<const KeyRange> ranges, std::int64_t begin, std::int64_t end) {
+  std::int64_t n = 0;
+  for (const KeyRange& range : ranges) {
+    n += std::max<std::int64_t>(0, std::min(range.end, end) - std::max(range.begin, begin));
+  }
+  return n;
+}
+
+// The position before which `n` keys of the ranges from `begin` on lie, rounded to a step.
+std::int64_t PositionOfKey(std::span<const KeyRange> ranges, std::int64_t begin, std::int64_t n) {
+  std::int64_t position = begin;
+  for (const KeyRange& range : ranges) {
+    if (range.end <= begin) continue;
+    const std::int64_t first = std::max(range.begin, begin);
+    position = std::min(range.end, first + n);
+    n -= position - first;
+    if (n <= 0) break;
+  }
+  return position / kKeysPerStep * kKeysPerStep;
+}
+
+int ThreadIndex() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+struct FreeDeleter {
+  void operator()(void* p) const { std::free(p); }
+};
+using Scratch = std::unique_ptr<void, FreeDeleter>;
+
+Scratch AllocateScratch(std::size_t bytes) {
+  void* p = std::aligned_alloc(64, DivideUp(static_cast<std::int64_t>(bytes), 64) * 64);
+  if (p == nullptr) throw std::bad_alloc();
+  return Scratch(p);
+}
+
+}  // namespace
+
+struct Attender::Impl {
+  const Kernels* kernels = nullptr;
+  int n_threads = 1;
+  std::vector<Scratch> scratch;  // [n_threads]
+  std::vector<Task> tasks;
+  std::vector<float> partial_out;  // [n_splits][n_heads * n_tokens][head_dim_v]
+  std::vector<float> partial_lse;  // [n_splits][n_heads * n_tokens]
+
+  std::int64_t rows_per_kv_head = 0;
+  Cut cut;
+
+  Cut ChooseCut(const AttendCall& call) const;
+  void MakeTasks(const AttendCall& call);
+  void RunTask(const AttendCall& call, const Task& task, void* task_scratch);
+  void MergeSplits(const AttendCall& call, std::int64_t kv_head, std::int64_t row);
+};
+
+namespace {
+
+// One row of a call: its token, its head and where its output lies.
+struct Row {
+  std::int64_t token, head;
+  Row(const AttendCall& call, std::int64_t kv_head, std::int64_t row) {
+    const std::int64_t group_size = call.n_heads / std::ssize(call.kv);
+    token = row / group_size;
+    head = kv_head * group_size + row % group_size;
+  }
+  float* Out(const AttendCall& call) const {
+    return call.out + token * call.out_token_stride + head * call.out_head_stride;
+  }
+};
+
+// Adds the sink, once the row has seen all its keys, and hands out the LSE.
+void FinishRow(const AttendCall& call, const Row& row, float lse) {
+  const auto dim_v = static_cast<std::size_t>(call.head_dim_v);
+  if (call.sinks != nullptr) {
+    static constexpr float kNothing[kMaxHeadDim] = {};
+    Merge({{row.Out(call), dim_v}, {&lse, 1}}, {{kNothing, dim_v}, {call.sinks + row.head, 1}},
+          dim_v);
+  }
+  if (call.lse != nullptr) call.lse[row.token * call.n_heads + row.head] = lse;
+}
+
+}  // namespace
+
+Cut Attender::Impl::ChooseCut(const AttendCall& call) const {
+  const std::int64_t n_kv_heads = std::ssize(call.kv), block = kernels->rows_per_block;
+  const std::int64_t wanted = n_threads == 1 ? 1 : kTasksPerThread * n_threads;
+
+  const std::int64_t most = kMaxRows / block * block;
+  std::int64_t n_chunks = DivideUp(wanted, n_kv_heads);
+  n_chunks = std::min(n_chunks, rows_per_kv_head / kMinRowsPerTask);
+  n_chunks = std::max(n_chunks, DivideUp(rows_per_kv_head, most));
+  Cut result;
+  result.rows_per_task = std::min(most, DivideUp(DivideUp(rows_per_kv_head, n_chunks), block) * block);
+
+  const std::int64_t begin = WindowBegin(call.window, call.first_position);
+  const std::int64_t end = call.first_position + call.n_tokens;
+  const std::int64_t n_keys = CountKeys(call.ranges, begin, end);
+  const std::int64_t n_tasks = n_kv_heads * n_chunks;
+  // Rows alone keep the threads busy from 4 tasks each on.
+  const std::int64_t n_splits =
+      n_threads == 1 || n_tasks >= 4 * n_threads
+          ? 1
+          : std::clamp<std::int64_t>(n_keys / kMinKeysPerSplit, 1, DivideUp(4 * n_threads, n_tasks));
+  result.splits.push_back(0);
+  for (std::int64_t i = 1; i < n_splits; ++i) {
+    result.splits.push_back(PositionOfKey(call.ranges, begin, n_keys * i / n_splits));
+  }
+  result.splits.push_back(std::numeric_limits<std::int64_t>::max());
+  return result;
+}
+
+void Attender::Impl::MakeTasks(const AttendCall& call) {
+  tasks.clear();
+  for (std::int64_t kv_head = 0; kv_head < std::ssize(call.kv); ++kv_head) {
+    for (std::int64_t row = 0; row < rows_per_kv_head; row += cut.rows_per_task) {
+      const std::int64_t n_rows = std::min(cut.rows_per_task, rows_per_kv_head - row);
+      const std::int64_t first = call.first_position + Row(call, kv_head, row).token;
+      const std::int64_t last = call.first_position + Row(call, kv_head, row + n_rows - 1).token;
+      for (std::int64_t split = 0; split < cut.n_splits(); ++split) {
+        const auto at = static_cast<std::size_t>(split);
+        const std::int64_t begin = std::max(WindowBegin(call.window, first), cut.splits[at]);
+        const std::int64_t end = std::min(last + 1, cut.splits[at + 1]);
+        tasks.push_back({kv_head, row, n_rows, split, n_rows * CountKeys(call.ranges, begin, end)});
+      }
+    }
+  }
+  // Under a causal mask later rows see more. The big ones first, so that small ones fill the end.
+  std::stable_sort(tasks.begin(), tasks.end(),
+                   [](const Task& a, const Task& b) { return a.cost > b.cost; });
+}
+
+void Attender::Impl::RunTask(const AttendCall& call, const Task& task, void* task_scratch) {
+  const float* q[kMaxRows];
+  float* out[kMaxRows];
+  float task_lse[kMaxRows];
+  std::int64_t row_begin[kMaxRows], row_end[kMaxRows];
+  const bool whole = cut.n_splits() == 1;
+  const auto split = static_cast<std::size_t>(task.split);
+  const std::int64_t first_partial =
+      (task.split * std::ssize(call.kv) + task.kv_head) * rows_per_kv_head + task.row;
+
+  for (std::int64_t i = 0; i < task.n_rows; ++i) {
+    const Row row(call, task.kv_head, task.row + i);
+    const std::int64_t position = call.first_position + row.token;
+    q[i] = call.q + row.token * call.q_token_stride + row.head * call.q_head_stride;
+    out[i] = whole ? row.Out(call) : partial_out.data() + (first_partial + i) * call.head_dim_v;
+    row_begin[i] = std::max(WindowBegin(call.window, position), cut.splits[split]);
+    row_end[i] = std::min(position + 1, cut.splits[split + 1]);
+  }
+  kernels->attend({
+      .n_rows = static_cast<int>(task.n_rows),
+      .q = q,
+      .out = out,
+      .lse = whole ? task_lse : partial_lse.data() + first_partial,
+      .row_begin = row_begin,
+      .row_end = row_end,
+      .kv = call.kv[static_cast<std::size_t>(task.kv_head)],
+      .ranges = call.ranges.data(),
+      .n_ranges = call.ranges.size(),
+      .head_dim = call.head_dim,
+      .head_dim_v = call.head_dim_v,
+      .scale = call.scale,
+      .softcap = call.softcap,
+      .scratch = task_scratch,
+  });
+  for (std::int64_t i = 0; whole && i < task.n_rows; ++i) {
+    FinishRow(call, Row(call, task.kv_head, task.row + i), task_lse[i]);
+  }
+}
+
+void Attender::Impl::MergeSplits(const AttendCall& call, std::int64_t kv_head, std::int64_t row) {
+  const auto dim_v = static_cast<std::size_t>(call.head_dim_v);
+  const auto partial = [&](std::int64_t split) {
+    const auto at = static_cast<std::size_t>(
+        (split * std::ssize(call.kv) + kv_head) * rows_per_kv_head + row);
+    return AttentionState{{&partial_out[at * dim_v], dim_v}, {&partial_lse[at], 1}};
+  };
+  const AttentionState all = partial(0);
+  for (std::int64_t split = 1; split < cut.n_splits(); ++split) {
+    const AttentionState more = partial(split);
+    Merge(all, {more.out, more.lse}, dim_v);
+  }
+  const Row to(call, kv_head, row);
+  std::copy(all.out.begin(), all.out.end(), to.Out(call));
+  FinishRow(call, to, all.lse[0]);
+}
+
+Attender::Attender(const Kernels& kernels, int n_threads) : impl_(std::make_unique<Impl>()) {
+  ASTER_CHECK(n_threads >= 1, "n_threads is %d", n_threads);
+  ASTER_CHECK(CanRun(kernels), "this CPU can't run the %s kernels", kernels.name);
+  impl_->kernels = &kernels;
+  impl_->n_threads = n_threads;
+  const std::size_t bytes = KernelScratchBytes(kMaxRows, kMaxHeadDim, kMaxHeadDim);
+  for (int i = 0; i < n_threads; ++i) impl_->scratch.push_back(AllocateScratch(bytes));
+}
+Attender::~Attender() = default;
+Attender::Attender(Attender&&) noexcept = default;
+Attender& Attender::operator=(Attender&&) noexcept = default;
+
+const Kernels& Attender::kernels() const { return *impl_->kernels; }
+
+void Attender::Attend(const AttendCall& call) {
+  const std::int64_t n_kv_heads = std::ssize(call.kv);
+  ASTER_CHECK(n_kv_heads > 0 && call.n_heads > 0 && call.n_heads % n_kv_heads == 0,
+              "n_heads %d, n_kv_heads %lld", call.n_heads, static_cast<long long>(n_kv_heads));
+  ASTER_CHECK(call.head_dim >= 1 && call.head_dim <= kMaxHeadDim && call.head_dim_v >= 1 &&
+                  call.head_dim_v <= kMaxHeadDim,
+              "head_dim %d, head_dim_v %d", call.head_dim, call.head_dim_v);
+  if (call.n_tokens == 0) return;
+
+  Impl& self = *impl_;
+  self.rows_per_kv_head = call.n_tokens * (call.n_heads / n_kv_heads);
+  self.cut = self.ChooseCut(call);
+  self.MakeTasks(call);
+  const std::int64_t n_splits = self.cut.n_splits(), n_rows = call.n_tokens * call.n_heads;
+  if (n_splits > 1) {
+    self.partial_out.resize(static_cast<std::size_t>(n_splits * n_rows * call.head_dim_v));
+    self.partial_lse.resize(static_cast<std::size_t>(n_splits * n_rows));
+  }
+
+#pragma omp parallel num_threads(self.n_threads) if (self.tasks.size() > 1)
+  {
+    void* const scratch = self.scratch[static_cast<std::size_t>(ThreadIndex())].get();
+#pragma omp for schedule(dynamic, 1)
+    for (std::size_t i = 0; i < self.tasks.size(); ++i) {
+      self.RunTask(call, self.tasks[i], scratch);
+    }
+    if (n_splits > 1) {
+#pragma omp for schedule(static)
+      for (std::int64_t i = 0; i < n_rows; ++i) {
+        self.MergeSplits(call, i / self.rows_per_kv_head, i % self.rows_per_kv_head);
+      }
+    }
+  }
+}
+
+}  // namespace aster

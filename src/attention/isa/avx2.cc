@@ -1,0 +1,121 @@
+// AVX2 and FMA: bf16 becomes f32 on the fly, an even element by a shift and an odd one by a mask.
+//
+// A block of 6 rows by 16 columns keeps 12 sums in registers; each 64-byte row of a tile costs 4
+// conversions against 24 multiply-adds.
+#include <immintrin.h>
+
+#include "attention/kernels.h"
+
+namespace {
+
+struct Avx2 {
+  using Vec = __m256;
+  using Operand = float;
+  static constexpr int kLanes = 8;
+  static constexpr int kRowsPerBlock = 6;
+  // Few rows need several tiles for as many independent sums as the multiply-add's latency hides.
+  static constexpr int TilesAtOnce(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+
+  static Vec Load(const float* p) { return _mm256_loadu_ps(p); }
+  static void Store(float* p, Vec x) { _mm256_storeu_ps(p, x); }
+  static Vec Set(float x) { return _mm256_set1_ps(x); }
+  static Vec Add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+  static Vec Sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+  static Vec Mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+  static Vec Div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
+  static Vec MulAdd(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+  static Vec Min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+  static Vec Max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+  static Vec Abs(Vec x) { return _mm256_andnot_ps(Set(-0.0f), x); }
+  static Vec CopySign(Vec x, Vec sign) {
+    return _mm256_or_ps(Abs(x), _mm256_and_ps(Set(-0.0f), sign));
+  }
+
+  static float MaxOf(Vec x) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+  }
+  static float SumOf(Vec x) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+  }
+
+  // p * 2^n, where n is the integer that `shifted` holds in its low bits.
+  static Vec AddToExponent(Vec p, Vec shifted) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(
+        _mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
+  }
+  static Vec ZeroUnlessAtLeast(Vec x, Vec probe, float low) {
+    return _mm256_and_ps(x, _mm256_cmp_ps(probe, Set(low), _CMP_GE_OQ));
+  }
+  static Vec ChooseBelow(Vec probe, float bound, Vec below, Vec other) {
+    return _mm256_blendv_ps(other, below, _mm256_cmp_ps(probe, Set(bound), _CMP_LT_OQ));
+  }
+  static Vec KeepLanes(Vec x, int begin, int end, float other) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i before = _mm256_cmpgt_epi32(_mm256_set1_epi32(begin), lane);
+    const __m256i inside = _mm256_andnot_si256(
+        before, _mm256_cmpgt_epi32(_mm256_set1_epi32(end), lane));
+    return _mm256_blendv_ps(Set(other), x, _mm256_castsi256_ps(inside));
+  }
+
+  static Operand ToOperand(float x) { return x; }
+  static void StoreOperand(Operand* p, Vec x) { Store(p, x); }
+
+  template <class Shape, class Tiles>
+  static void Product(const Operand* a, const Tiles& b, const float* rescale, float* c) {
+    Vec sum[Shape::kRows][Shape::kTiles][2];
+#pragma GCC unroll 16
+    for (int r = 0; r < Shape::kRows; ++r) {
+#pragma GCC unroll 16
+      for (int i = 0; i < 2 * Shape::kTiles; ++i) {
+        const float* at = c + r * Shape::kCRow + i / 2 * Shape::kCTile + i % 2 * 8;
+        sum[r][i / 2][i % 2] = Shape::kAccumulate ? Mul(Set(rescale[r]), Load(at)) : Set(0.0f);
+      }
+    }
+    const __m256i high_half = _mm256_set1_epi32(-0x10000);
+    for (int g = 0; g < b.n_groups; ++g) {
+      const std::uint16_t* row = b.data + static_cast<std::size_t>(g) * b.group_stride;
+      for (int pair = 0; pair < b.n_pairs; ++pair, row += 32, a += Shape::kAPair) {
+#pragma GCC unroll 16
+        for (int t = 0; t < Shape::kTiles; ++t) {
+          const auto* at = reinterpret_cast<const __m256i*>(row + t * b.tile_stride);
+          const Vec even0 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_load_si256(at), 16));
+          const Vec even1 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_load_si256(at + 1), 16));
+#pragma GCC unroll 16
+          for (int r = 0; r < Shape::kRows; ++r) {
+            const Vec left = _mm256_broadcast_ss(a + r * Shape::kARow);
+            sum[r][t][0] = MulAdd(left, even0, sum[r][t][0]);
+            sum[r][t][1] = MulAdd(left, even1, sum[r][t][1]);
+          }
+          const Vec odd0 = _mm256_castsi256_ps(_mm256_and_si256(high_half, _mm256_load_si256(at)));
+          const Vec odd1 =
+              _mm256_castsi256_ps(_mm256_and_si256(high_half, _mm256_load_si256(at + 1)));
+#pragma GCC unroll 16
+          for (int r = 0; r < Shape::kRows; ++r) {
+            const Vec left = _mm256_broadcast_ss(a + r * Shape::kARow + 1);
+            sum[r][t][0] = MulAdd(left, odd0, sum[r][t][0]);
+            sum[r][t][1] = MulAdd(left, odd1, sum[r][t][1]);
+          }
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < Shape::kRows; ++r) {
+#pragma GCC unroll 16
+      for (int i = 0; i < 2 * Shape::kTiles; ++i) {
+        Store(c + r * Shape::kCRow + i / 2 * Shape::kCTile + i % 2 * 8, sum[r][i / 2][i % 2]);
+      }
+    }
+  }
+};
+
+}  // namespace
+
+#include "attention/isa/kernels-inl.h"
+
+namespace aster {
+extern const Kernels kAvx2Kernels = {"avx2", kAvx2, Avx2::kRowsPerBlock, false, &Attend<Avx2>};
+}  // namespace aster

@@ -1,0 +1,345 @@
+// The algorithm, written once: exact attention of many rows over keys that stream by in steps.
+//
+//   for each step of 64 keys                       K 128 and V 128 bytes a key and dim 64: stays in L1
+//     for each block of rows                       Q and the running output: stay in L2
+//       S = Q K^T                                  log2 scores, [rows][64], never leaves L1
+//       m' = max(m, max S), P = 2^(S - m')         m, l: row_max, row_sum of the online softmax
+//       l = l 2^(m - m') + sum P
+//       O = O 2^(m - m') + P V
+//   out = O / l, lse = (m + log2 l) ln 2
+//
+// Included only by isa/*.cc, after the ISA's struct, which provides
+//   Vec, kLanes           a register of f32, and Load, Store, Set, Add, Sub, Mul, MulAdd (a * b + c),
+//                         Div, Max, MaxOf, SumOf; KeepLanes and the three bit tricks of Exp2, Tanh
+//   Operand               what the left side of a product is stored as: float, or bf16 in a uint16_t
+//   kRowsPerBlock         rows that one product takes at most; TilesAtOnce(rows) tiles of 16 columns
+//   Product<Shape>        C[rows][16 tiles] = [rescale * C] + A[rows][2 pairs] * B[pairs][16][2]
+// A tile multiplier (AMX) derives from AVX-512 and overrides these last three.
+//
+// Everything here has internal linkage: see kernels.h.
+// Source: Milakov & Gimelshein 2018; Dao et al. 2022, algorithm 1.
+#pragma once
+
+#include "attention/kernels.h"
+
+namespace aster {
+namespace {
+
+constexpr float kInfinity = __builtin_inff();
+constexpr float kLog2E = 1.44269504088896341f;
+constexpr float kLn2 = 0.693147180559945309f;
+constexpr int kTile = static_cast<int>(kTileWidth);
+constexpr int kTilesPerStep = kKeysPerStep / kTile;
+constexpr int kPairsPerVGroup = static_cast<int>(kKeysPerVGroup) / 2;
+constexpr std::int64_t kPageKeys = static_cast<std::int64_t>(kPageTokens);
+constexpr int kMostRowsPerBlock = 16;
+
+template <class T>
+T Min(T a, T b) {
+  return a < b ? a : b;
+}
+template <class T>
+T Max(T a, T b) {
+  return a > b ? a : b;
+}
+template <class T>
+T Clamp(T x, T low, T high) {
+  return Min(Max(x, low), high);
+}
+
+// Where one product finds its left side and puts its result, in elements.
+// Scores: Q is kept as [pair][row][2], S as [row][64].
+template <int rows, int tiles>
+struct ScoreShape {
+  static constexpr int kRows = rows, kTiles = tiles;
+  static constexpr int kARow = 2, kAPair = 2 * rows, kCRow = kKeysPerStep, kCTile = kTile;
+  static constexpr bool kAccumulate = false;
+};
+// Output: P is kept as [row][64], O as [tile of dims][row][16].
+template <int rows, int tiles>
+struct OutputShape {
+  static constexpr int kRows = rows, kTiles = tiles;
+  static constexpr int kARow = kKeysPerStep, kAPair = 2, kCRow = kTile, kCTile = kTile * rows;
+  static constexpr bool kAccumulate = true;
+};
+
+// The right side of a product: n_groups runs of n_pairs 64-byte rows of a page, for each tile.
+struct Tiles {
+  const std::uint16_t* data;
+  std::size_t tile_stride;   // from a tile of 16 columns to the next
+  std::size_t group_stride;  // from a run of pairs to the next
+  int n_groups;
+  int n_pairs;
+};
+
+// 2^x, relative error below 1.2e-7 down to 2^-126, 0 below (also at -inf).
+template <class Isa>
+typename Isa::Vec Exp2(typename Isa::Vec x) {
+  const auto magic = Isa::Set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const auto shifted = Isa::Add(x, magic);
+  const auto r = Isa::Sub(x, Isa::Sub(shifted, magic));  // -0.5..0.5
+  auto p = Isa::Set(1.5345802e-4f);  // minimax fit of 2^r, relative error 1.9e-9
+  p = Isa::MulAdd(p, r, Isa::Set(1.3399931e-3f));
+  p = Isa::MulAdd(p, r, Isa::Set(9.6184890e-3f));
+  p = Isa::MulAdd(p, r, Isa::Set(5.5503288e-2f));
+  p = Isa::MulAdd(p, r, Isa::Set(2.4022647e-1f));
+  p = Isa::MulAdd(p, r, Isa::Set(6.9314721e-1f));
+  p = Isa::MulAdd(p, r, Isa::Set(1.0f));
+  return Isa::ZeroUnlessAtLeast(Isa::AddToExponent(p, shifted), x, -126.0f);
+}
+
+// tanh x: an odd polynomial near 0, where 1 - 2 / (e^2x + 1) would cancel.
+template <class Isa>
+typename Isa::Vec Tanh(typename Isa::Vec x) {
+  const auto z = Isa::Mul(x, x);
+  auto p = Isa::Set(-5.6015613e-3f);  // minimax fit up to |x| = 0.64, relative error 5.4e-9
+  p = Isa::MulAdd(p, z, Isa::Set(2.0549614e-2f));
+  p = Isa::MulAdd(p, z, Isa::Set(-5.3713466e-2f));
+  p = Isa::MulAdd(p, z, Isa::Set(1.3331145e-1f));
+  p = Isa::MulAdd(p, z, Isa::Set(-3.3333272e-1f));
+  const auto near = Isa::MulAdd(Isa::Mul(p, z), x, x);
+  // From |x| = 10 on the result is 1 in f32; the bound keeps e^2x finite.
+  const auto size = Isa::Min(Isa::Abs(x), Isa::Set(10.0f));
+  const auto e = Exp2<Isa>(Isa::Mul(size, Isa::Set(2 * kLog2E)));
+  const auto one = Isa::Set(1.0f);
+  const auto far = Isa::Sub(one, Isa::Div(Isa::Set(2.0f), Isa::Add(e, one)));
+  return Isa::ChooseBelow(z, 0.4f, near, Isa::CopySign(far, x));
+}
+
+// Up to kRowsPerBlock rows, the range of their limits, and what they have gathered so far.
+struct Block {
+  int row;     // of the call
+  int n_rows;
+  std::int64_t first_begin, last_begin, first_end, last_end;
+};
+
+// The part [begin, end) of the 64 keys from `first` on that lies in a range.
+struct Step {
+  std::int64_t first;
+  int begin, end;
+  const std::uint16_t* k;
+  const std::uint16_t* v;
+};
+
+template <class Isa>
+class AttendRows {
+ public:
+  explicit AttendRows(const KernelCall& call) : call_(call) {
+    const auto padded_k = PaddedDim(call.head_dim, 2), padded_v = PaddedDim(call.head_dim_v, kTile);
+    n_pairs_ = padded_k / 2;
+    n_v_tiles_ = padded_v / kTile;
+    q_ = static_cast<Operand*>(call.scratch);
+    const std::size_t q_bytes = sizeof(Operand) * static_cast<std::size_t>(call.n_rows * padded_k);
+    out_ = reinterpret_cast<float*>(static_cast<char*>(call.scratch) + (q_bytes + 63) / 64 * 64);
+    // Scores come out as powers of two, or, for the softcap, as the argument of tanh.
+    q_factor_ = call.softcap == 0 ? call.scale * kLog2E : call.scale / call.softcap;
+  }
+
+  void Run() noexcept {
+    for (int row = 0; row < call_.n_rows; row += Isa::kRowsPerBlock) AddBlock(row);
+    for (std::size_t i = 0; i < call_.n_ranges; ++i) StreamRange(call_.ranges[i]);
+    for (int i = 0; i < n_blocks_; ++i) Finish(blocks_[i]);
+  }
+
+ private:
+  using Vec = typename Isa::Vec;
+  using Operand = typename Isa::Operand;
+
+  static int PaddedDim(int dim, int multiple) { return (dim + multiple - 1) / multiple * multiple; }
+  Operand* BlockQ(const Block& b) { return q_ + static_cast<std::size_t>(b.row) * n_pairs_ * 2; }
+  float* BlockOut(const Block& b) {
+    return out_ + static_cast<std::size_t>(b.row) * n_v_tiles_ * kTile;
+  }
+
+  void AddBlock(int row) {
+    Block b = {row, Min(Isa::kRowsPerBlock, call_.n_rows - row), call_.row_begin[row],
+               call_.row_begin[row], call_.row_end[row], call_.row_end[row]};
+    for (int i = row; i < row + b.n_rows; ++i) {
+      b.first_begin = Min(b.first_begin, call_.row_begin[i]);
+      b.last_begin = Max(b.last_begin, call_.row_begin[i]);
+      b.first_end = Min(b.first_end, call_.row_end[i]);
+      b.last_end = Max(b.last_end, call_.row_end[i]);
+      row_max_[i] = -kInfinity;
+      row_sum_[i] = 0;
+    }
+    begin_ = Min(begin_, b.first_begin);
+    end_ = Max(end_, b.last_end);
+    PackQ(b);
+    float* out = BlockOut(b);
+    for (int i = 0; i < b.n_rows * n_v_tiles_ * kTile; ++i) out[i] = 0;
+    blocks_[n_blocks_++] = b;
+  }
+
+  void PackQ(const Block& b) {
+    Operand* to = BlockQ(b);
+    for (int r = 0; r < b.n_rows; ++r) {
+      const float* from = call_.q[b.row + r];
+      for (int d = 0; d < 2 * n_pairs_; ++d) {
+        to[(d / 2 * b.n_rows + r) * 2 + d % 2] =
+            Isa::ToOperand(d < call_.head_dim ? from[d] * q_factor_ : 0.0f);
+      }
+    }
+  }
+
+  void StreamRange(const KeyRange& range) {
+    const std::int64_t begin = Max(range.begin, begin_), end = Min(range.end, end_);
+    for (std::int64_t first = begin / kKeysPerStep * kKeysPerStep; first < end;
+         first += kKeysPerStep) {
+      const std::uint16_t* page = call_.kv.pages[first / kPageKeys];
+      const std::int64_t in_page = first % kPageKeys;
+      const Step step = {first, static_cast<int>(Max<std::int64_t>(begin - first, 0)),
+                         static_cast<int>(Min<std::int64_t>(end - first, kKeysPerStep)),
+                         page + call_.kv.k_offset + in_page * n_pairs_ * 2,
+                         page + call_.kv.v_offset + in_page * n_v_tiles_ * kTile};
+      for (int i = 0; i < n_blocks_; ++i) {
+        TakeStep<Isa::kRowsPerBlock>(blocks_[i], step);
+      }
+    }
+  }
+
+  // Finds the code for the block's number of rows.
+  template <int rows>
+  void TakeStep(const Block& b, const Step& step) {
+    if (b.n_rows == rows) {
+      BlockStep<rows>(b, step);
+    } else if constexpr (rows > 1) {
+      TakeStep<rows - 1>(b, step);
+    }
+  }
+
+  template <int rows>
+  void BlockStep(const Block& b, const Step& step) {
+    const std::int64_t begin = Max<std::int64_t>(step.begin, b.first_begin - step.first);
+    const std::int64_t end = Min<std::int64_t>(step.end, b.last_end - step.first);
+    if (begin >= end) return;  // hidden to all of these rows
+    const bool masked = Max<std::int64_t>(step.begin, b.last_begin - step.first) > 0 ||
+                        Min<std::int64_t>(step.end, b.first_end - step.first) < kKeysPerStep;
+    const int n_tiles = static_cast<int>((end + kTile - 1) / kTile);
+
+    alignas(64) float scores[rows * kKeysPerStep];
+    alignas(64) Operand weights[rows * kKeysPerStep];
+    float rescale[kMostRowsPerBlock];
+
+    const Tiles k = {step.k, static_cast<std::size_t>(n_pairs_) * 2 * kTile, 0, 1, n_pairs_};
+    Scores<rows, Isa::TilesAtOnce(rows)>(BlockQ(b), k, 0, n_tiles, scores);
+    if (call_.softcap != 0) Cap<rows>(scores);
+    if (masked) Mask<rows>(b, step, scores);
+    Softmax<rows>(b.row, scores, weights, rescale);
+    // The last group may reach past the last tile: the weights there are 0.
+    const int n_groups = (n_tiles * kTile + 2 * kPairsPerVGroup - 1) / (2 * kPairsPerVGroup);
+    const Tiles v = {step.v, kTile * 2 * kPairsPerVGroup,
+                     static_cast<std::size_t>(n_v_tiles_) * kTile * 2 * kPairsPerVGroup, n_groups,
+                     kPairsPerVGroup};
+    Output<rows, Isa::TilesAtOnce(rows)>(weights, v, rescale, 0, BlockOut(b));
+  }
+
+  template <int rows, int tiles>
+  static void Scores(const Operand* q, const Tiles& k, int tile, int n_tiles, float* scores) {
+    for (; tile + tiles <= n_tiles; tile += tiles) {
+      Tiles at = k;
+      at.data += static_cast<std::size_t>(tile) * k.tile_stride;
+      Isa::template Product<ScoreShape<rows, tiles>>(q, at, nullptr, scores + tile * kTile);
+    }
+    if constexpr (tiles > 1) Scores<rows, tiles / 2>(q, k, tile, n_tiles, scores);
+  }
+
+  template <int rows, int tiles>
+  void Output(const Operand* weights, const Tiles& v, const float* rescale, int tile, float* out) {
+    for (; tile + tiles <= n_v_tiles_; tile += tiles) {
+      Tiles at = v;
+      at.data += static_cast<std::size_t>(tile) * v.tile_stride;
+      Isa::template Product<OutputShape<rows, tiles>>(weights, at, rescale,
+                                                      out + tile * kTile * rows);
+    }
+    if constexpr (tiles > 1) Output<rows, tiles / 2>(weights, v, rescale, tile, out);
+  }
+
+  template <int rows>
+  void Cap(float* scores) {
+    const Vec cap = Isa::Set(call_.softcap * kLog2E);
+    for (int i = 0; i < rows * kKeysPerStep; i += Isa::kLanes) {
+      Isa::Store(scores + i, Isa::Mul(cap, Tanh<Isa>(Isa::Load(scores + i))));
+    }
+  }
+
+  // Hides what a row may not see, and the columns that Scores left out.
+  template <int rows>
+  void Mask(const Block& b, const Step& step, float* scores) {
+    for (int r = 0; r < rows; ++r) {
+      const auto limit = [&](std::int64_t key) {
+        return static_cast<int>(Clamp<std::int64_t>(key - step.first, 0, kKeysPerStep));
+      };
+      const int begin = Max(step.begin, limit(call_.row_begin[b.row + r]));
+      const int end = Min(step.end, limit(call_.row_end[b.row + r]));
+      float* row = scores + r * kKeysPerStep;
+      for (int i = 0; i < kKeysPerStep; i += Isa::kLanes) {
+        Isa::Store(row + i, Isa::KeepLanes(Isa::Load(row + i), begin - i, end - i, -kInfinity));
+      }
+    }
+  }
+
+  template <int rows>
+  void Softmax(int row, const float* scores, Operand* weights, float* rescale) {
+    float shift[kMostRowsPerBlock], fall[kMostRowsPerBlock] = {};
+    for (int r = 0; r < rows; ++r) {
+      Vec max = Isa::Load(scores + r * kKeysPerStep);
+      for (int i = Isa::kLanes; i < kKeysPerStep; i += Isa::kLanes) {
+        max = Isa::Max(max, Isa::Load(scores + r * kKeysPerStep + i));
+      }
+      const float old_max = row_max_[row + r];
+      const float new_max = Max(old_max, Isa::MaxOf(max));
+      shift[r] = new_max == -kInfinity ? 0.0f : new_max;  // nothing seen yet: no inf - inf
+      fall[r] = old_max - shift[r];
+      row_max_[row + r] = new_max;
+    }
+    for (int r = 0; r < rows; r += Isa::kLanes) {
+      Isa::Store(rescale + r, Exp2<Isa>(Isa::Load(fall + r)));
+    }
+    for (int r = 0; r < rows; ++r) {
+      Vec sum = Isa::Set(0.0f);
+      const Vec shift_r = Isa::Set(shift[r]);
+      for (int i = 0; i < kKeysPerStep; i += Isa::kLanes) {
+        const int at = r * kKeysPerStep + i;
+        const Vec weight = Exp2<Isa>(Isa::Sub(Isa::Load(scores + at), shift_r));
+        sum = Isa::Add(sum, weight);
+        Isa::StoreOperand(weights + at, weight);
+      }
+      row_sum_[row + r] = row_sum_[row + r] * rescale[r] + Isa::SumOf(sum);
+    }
+  }
+
+  void Finish(const Block& b) {
+    const float* from = BlockOut(b);
+    for (int r = 0; r < b.n_rows; ++r) {
+      const float sum = row_sum_[b.row + r];
+      const float factor = sum > 0 ? 1.0f / sum : 0.0f;
+      float* to = call_.out[b.row + r];
+      for (int d = 0; d < call_.head_dim_v; ++d) {
+        to[d] = from[(d / kTile * b.n_rows + r) * kTile + d % kTile] * factor;
+      }
+      call_.lse[b.row + r] =
+          sum > 0 ? row_max_[b.row + r] * kLn2 + __builtin_logf(sum) : -kInfinity;
+    }
+  }
+
+  const KernelCall& call_;
+  int n_pairs_;
+  int n_v_tiles_;
+  float q_factor_;
+  Operand* q_;  // [block][pair][row][2]
+  float* out_;  // [block][tile of dims][row][16]
+
+  int n_blocks_ = 0;
+  std::int64_t begin_ = INT64_MAX, end_ = 0;  // what any row sees
+  Block blocks_[kMaxRows];
+  float row_max_[kMaxRows];  // of log2 scores
+  float row_sum_[kMaxRows];
+};
+
+template <class Isa>
+void Attend(const KernelCall& call) noexcept {
+  AttendRows<Isa>(call).Run();
+}
+
+}  // namespace
+}  // namespace aster
