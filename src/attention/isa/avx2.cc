@@ -13,8 +13,10 @@ struct Avx2 {
   using Operand = float;
   static constexpr int kLanes = 8;
   static constexpr int kRowsPerBlock = 6;
-  // Few rows need several tiles for as many independent sums as the multiply-add's latency hides.
-  static constexpr int TilesAtOnce(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+  // Two multiply-adds start in a cycle and each takes four: from 8 independent sums on they don't
+  // wait for each other. So few rows sum even and odd elements apart, and one row takes two tiles.
+  static constexpr int ChainsPerSum(int rows) { return rows <= 3 ? 2 : 1; }
+  static constexpr int TilesAtOnce(int rows) { return rows == 1 ? 2 : 1; }
 
   static Vec Load(const float* p) { return _mm256_loadu_ps(p); }
   static void Store(float* p, Vec x) { _mm256_storeu_ps(p, x); }
@@ -77,13 +79,15 @@ struct Avx2 {
 
   template <class Shape, class Tiles>
   static void Product(const Operand* a, const Tiles& b, const float* rescale, float* c) {
-    Vec sum[Shape::kRows][Shape::kTiles][2];
+    constexpr int kOdd = ChainsPerSum(Shape::kRows) - 1;
+    Vec sum[Shape::kRows][Shape::kTiles][1 + kOdd][2];
 #pragma GCC unroll 16
     for (int r = 0; r < Shape::kRows; ++r) {
 #pragma GCC unroll 16
       for (int i = 0; i < 2 * Shape::kTiles; ++i) {
         const float* at = c + r * Shape::kCRow + i / 2 * Shape::kCTile + i % 2 * 8;
-        sum[r][i / 2][i % 2] = Shape::kAccumulate ? Mul(Set(rescale[r]), Load(at)) : Set(0.0f);
+        sum[r][i / 2][kOdd][i % 2] = Set(0.0f);
+        sum[r][i / 2][0][i % 2] = Shape::kAccumulate ? Mul(Set(rescale[r]), Load(at)) : Set(0.0f);
       }
     }
     const __m256i high_half = _mm256_set1_epi32(-0x10000);
@@ -93,12 +97,13 @@ struct Avx2 {
 #pragma GCC unroll 16
         for (int t = 0; t < Shape::kTiles; ++t) {
           const auto* at = reinterpret_cast<const __m256i*>(row + t * b.tile_stride);
+          _mm_prefetch(reinterpret_cast<const char*>(at) + b.next, _MM_HINT_T0);
           asm volatile("" : "+r"(at));  // no load of this tile before the last one's sums
           const Vec even0 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_load_si256(at), 16));
           const Vec even1 = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_load_si256(at + 1), 16));
 #pragma GCC unroll 16
           for (int r = 0; r < Shape::kRows; ++r) {
-            AddProduct(sum[r][t], a + r * Shape::kARow, even0, even1);
+            AddProduct(sum[r][t][0], a + r * Shape::kARow, even0, even1);
           }
           // Forget what was loaded: kept for the odd half, it would push out two sums.
           asm volatile("" : "+r"(at));
@@ -107,7 +112,7 @@ struct Avx2 {
               _mm256_castsi256_ps(_mm256_and_si256(high_half, _mm256_load_si256(at + 1)));
 #pragma GCC unroll 16
           for (int r = 0; r < Shape::kRows; ++r) {
-            AddProduct(sum[r][t], a + r * Shape::kARow + 1, odd0, odd1);
+            AddProduct(sum[r][t][kOdd], a + r * Shape::kARow + 1, odd0, odd1);
           }
         }
       }
@@ -116,7 +121,9 @@ struct Avx2 {
     for (int r = 0; r < Shape::kRows; ++r) {
 #pragma GCC unroll 16
       for (int i = 0; i < 2 * Shape::kTiles; ++i) {
-        Store(c + r * Shape::kCRow + i / 2 * Shape::kCTile + i % 2 * 8, sum[r][i / 2][i % 2]);
+        Vec total = sum[r][i / 2][0][i % 2];
+        if constexpr (kOdd > 0) total = Add(total, sum[r][i / 2][kOdd][i % 2]);
+        Store(c + r * Shape::kCRow + i / 2 * Shape::kCTile + i % 2 * 8, total);
       }
     }
   }

@@ -75,7 +75,9 @@ struct Avx512 {
         __m512bh right[Shape::kTiles];
 #pragma GCC unroll 16
         for (int t = 0; t < Shape::kTiles; ++t) {
-          right[t] = AsBf16(_mm512_load_si512(row + t * b.tile_stride));
+          const std::uint16_t* const at = row + t * b.tile_stride;
+          _mm_prefetch(reinterpret_cast<const char*>(at) + b.next, _MM_HINT_T0);
+          right[t] = AsBf16(_mm512_load_si512(at));
         }
 #pragma GCC unroll 16
         for (int r = 0; r < Shape::kRows; ++r) {

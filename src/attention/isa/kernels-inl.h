@@ -70,6 +70,9 @@ struct Tiles {
   std::size_t group_stride;  // from a run of pairs to the next
   int n_groups;
   int n_pairs;
+  // Bytes to the next step's tiles, for a prefetch: the few rows of a decode would wait for them,
+  // because the hardware's own prefetcher stops at each 4 KiB.
+  std::intptr_t next;
 };
 
 // 2^x, relative error below 1.2e-7 down to 2^-126, 0 below (also at -inf).
@@ -119,6 +122,7 @@ struct Step {
   int begin, end;
   const std::uint16_t* k;
   const std::uint16_t* v;
+  std::intptr_t next_k, next_v;  // bytes from k and v to those of the next step, 0 at the end
 };
 
 template <class Isa>
@@ -174,23 +178,37 @@ class AttendRows {
     Operand* to = BlockQ(b);
     for (int r = 0; r < b.n_rows; ++r) {
       const float* from = call_.q[b.row + r];
-      for (int d = 0; d < 2 * n_pairs_; ++d) {
-        to[(d / 2 * b.n_rows + r) * 2 + d % 2] =
-            Isa::ToOperand(d < call_.head_dim ? from[d] * q_factor_ : 0.0f);
+      for (int pair = 0; pair < n_pairs_; ++pair) {
+        Operand* two = to + (pair * b.n_rows + r) * 2;
+        const bool padded = 2 * pair + 1 == call_.head_dim;
+        two[0] = Isa::ToOperand(from[2 * pair] * q_factor_);
+        two[1] = Isa::ToOperand(padded ? 0.0f : from[2 * pair + 1] * q_factor_);
       }
     }
+  }
+
+  const std::uint16_t* KAt(std::int64_t key) const {
+    return call_.kv.pages[key / kPageKeys] + call_.kv.k_offset + key % kPageKeys * n_pairs_ * 2;
+  }
+  const std::uint16_t* VAt(std::int64_t key) const {
+    return call_.kv.pages[key / kPageKeys] + call_.kv.v_offset +
+           key % kPageKeys * n_v_tiles_ * kTile;
+  }
+  static std::intptr_t Bytes(const void* from, const void* to) {
+    return reinterpret_cast<std::intptr_t>(to) - reinterpret_cast<std::intptr_t>(from);
   }
 
   void StreamRange(const KeyRange& range) {
     const std::int64_t begin = Max(range.begin, begin_), end = Min(range.end, end_);
     for (std::int64_t first = begin / kKeysPerStep * kKeysPerStep; first < end;
          first += kKeysPerStep) {
-      const std::uint16_t* page = call_.kv.pages[first / kPageKeys];
-      const std::int64_t in_page = first % kPageKeys;
-      const Step step = {first, static_cast<int>(Max<std::int64_t>(begin - first, 0)),
-                         static_cast<int>(Min<std::int64_t>(end - first, kKeysPerStep)),
-                         page + call_.kv.k_offset + in_page * n_pairs_ * 2,
-                         page + call_.kv.v_offset + in_page * n_v_tiles_ * kTile};
+      Step step = {first, static_cast<int>(Max<std::int64_t>(begin - first, 0)),
+                   static_cast<int>(Min<std::int64_t>(end - first, kKeysPerStep)),
+                   KAt(first), VAt(first), 0, 0};
+      if (first + kKeysPerStep < end) {
+        step.next_k = Bytes(step.k, KAt(first + kKeysPerStep));
+        step.next_v = Bytes(step.v, VAt(first + kKeysPerStep));
+      }
       for (int i = 0; i < n_blocks_; ++i) {
         TakeStep<Isa::kRowsPerBlock>(blocks_[i], step);
       }
@@ -220,7 +238,8 @@ class AttendRows {
     alignas(64) Operand weights[rows * kKeysPerStep];
     float rescale[kMostRowsPerBlock];
 
-    const Tiles k = {step.k, static_cast<std::size_t>(n_pairs_) * 2 * kTile, 0, 1, n_pairs_};
+    const Tiles k = {step.k, static_cast<std::size_t>(n_pairs_) * 2 * kTile, 0, 1, n_pairs_,
+                     step.next_k};
     Scores<rows, Isa::TilesAtOnce(rows)>(BlockQ(b), k, 0, n_tiles, scores);
     if (call_.softcap != 0) Cap<rows>(scores);
     if (masked) Mask<rows>(b, step, scores);
@@ -229,7 +248,7 @@ class AttendRows {
     const int n_groups = (n_tiles * kTile + 2 * kPairsPerVGroup - 1) / (2 * kPairsPerVGroup);
     const Tiles v = {step.v, kTile * 2 * kPairsPerVGroup,
                      static_cast<std::size_t>(n_v_tiles_) * kTile * 2 * kPairsPerVGroup, n_groups,
-                     kPairsPerVGroup};
+                     kPairsPerVGroup, step.next_v};
     Output<rows, Isa::TilesAtOnce(rows)>(weights, v, rescale, 0, BlockOut(b));
   }
 
@@ -314,8 +333,10 @@ class AttendRows {
       const float sum = row_sum_[b.row + r];
       const float factor = sum > 0 ? 1.0f / sum : 0.0f;
       float* to = call_.out[b.row + r];
-      for (int d = 0; d < call_.head_dim_v; ++d) {
-        to[d] = from[(d / kTile * b.n_rows + r) * kTile + d % kTile] * factor;
+      for (int tile = 0; tile < n_v_tiles_; ++tile) {
+        const float* tile_row = from + (tile * b.n_rows + r) * kTile;
+        const int n = Min(kTile, call_.head_dim_v - tile * kTile);
+        for (int d = 0; d < n; ++d) to[tile * kTile + d] = tile_row[d] * factor;
       }
       call_.lse[b.row + r] =
           sum > 0 ? row_max_[b.row + r] * kLn2 + __builtin_logf(sum) : -kInfinity;
