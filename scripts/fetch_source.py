@@ -54,6 +54,8 @@ def unpack(archive, member, folder, progress):
             n = 0
             for entry in tar:
                 top, _, rest = entry.name.partition("/")
+                if rest == f"{member}/.git":
+                    continue  # a pointer into a repository that is not here: git would complain
                 if rest == member or rest.startswith(member + "/"):
                     tar.extract(entry, folder)
                     n += 1

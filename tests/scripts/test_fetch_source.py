@@ -24,7 +24,8 @@ class FetchSourceTest(unittest.TestCase):
         self.archive = os.path.join(self.shelf, "aster_engine-1.0.tar.gz")
         with tarfile.open(self.archive, "w:gz") as tar:
             for name, text in (("pyproject.toml", PYPROJECT), ("vendor/engine/include/engine.h", "// engine\n"),
-                               ("vendor/engine/big", os.urandom(100_000)), ("vendor/engine2/x", "not this")):
+                               ("vendor/engine/big", os.urandom(100_000)), ("vendor/engine2/x", "not this"),
+                               ("vendor/engine/.git", "gitdir: ../../elsewhere")):
                 data = text if isinstance(text, bytes) else text.encode()
                 entry = tarfile.TarInfo(f"aster_engine-1.0/{name}")
                 entry.size = len(data)
