@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::int64_t kTasksPerThread = 16;   // so that the last task to end is a small share
 constexpr std::int64_t kMinRowsPerTask = 96;   // fewer rows cost more per key than they balance
+constexpr std::int64_t kEnoughTasksPerThread = 4;  // with fewer, the keys are split too
 constexpr std::int64_t kMinKeysPerSplit = 512;  // a merge of a row costs about 4 keys
 
 struct Task {
@@ -134,17 +135,17 @@ Cut Attender::Impl::ChooseCut(const AttendCall& call) const {
   n_chunks = std::min(n_chunks, rows_per_kv_head / kMinRowsPerTask);
   n_chunks = std::max(n_chunks, DivideUp(rows_per_kv_head, most));
   Cut result;
-  result.rows_per_task = std::min(most, DivideUp(DivideUp(rows_per_kv_head, n_chunks), block) * block);
+  const std::int64_t rows_per_chunk = DivideUp(rows_per_kv_head, n_chunks);
+  result.rows_per_task = std::min(most, DivideUp(rows_per_chunk, block) * block);
 
   const std::int64_t begin = WindowBegin(call.window, call.first_position);
   const std::int64_t end = call.first_position + call.n_tokens;
   const std::int64_t n_keys = CountKeys(call.ranges, begin, end);
   const std::int64_t n_tasks = n_kv_heads * n_chunks;
-  // Rows alone keep the threads busy from 4 tasks each on.
+  const std::int64_t most_splits =
+      n_threads == 1 ? 1 : DivideUp(kEnoughTasksPerThread * n_threads, n_tasks);
   const std::int64_t n_splits =
-      n_threads == 1 || n_tasks >= 4 * n_threads
-          ? 1
-          : std::clamp<std::int64_t>(n_keys / kMinKeysPerSplit, 1, DivideUp(4 * n_threads, n_tasks));
+      std::clamp<std::int64_t>(n_keys / kMinKeysPerSplit, 1, most_splits);
   result.splits.push_back(0);
   for (std::int64_t i = 1; i < n_splits; ++i) {
     result.splits.push_back(PositionOfKey(call.ranges, begin, n_keys * i / n_splits));
@@ -265,12 +266,13 @@ void Attender::Attend(const AttendCall& call) {
 #pragma omp parallel num_threads(self.n_threads) if (self.tasks.size() > 1)
   {
     void* const scratch = self.scratch[static_cast<std::size_t>(ThreadIndex())].get();
-#pragma omp for schedule(dynamic, 1)
+#pragma omp for schedule(dynamic, 1) nowait
     for (std::size_t i = 0; i < self.tasks.size(); ++i) {
       self.RunTask(call, self.tasks[i], scratch);
     }
     if (n_splits > 1) {
-#pragma omp for schedule(static)
+#pragma omp barrier
+#pragma omp for schedule(static) nowait
       for (std::int64_t i = 0; i < n_rows; ++i) {
         self.MergeSplits(call, i / self.rows_per_kv_head, i % self.rows_per_kv_head);
       }

@@ -1,4 +1,4 @@
-// Attention of one ubatch over ranges of one layer's KV store: the operation the engine is built on.
+// Attention of one ubatch over ranges of one layer's KV store: what the engine is built on.
 //
 // Row (t, h) is query token t of head h at position first_position + t. It sees key j iff
 //   j lies in one of `ranges`,  j <= first_position + t,  and j >= WindowBegin(window, position).
@@ -58,7 +58,7 @@ struct AttendCall {
   float* lse = nullptr;
 };
 
-// Scratch memory and threads for Attend; made once, used for every call. Not for two threads at once.
+// Scratch memory and threads for Attend; made once, used for every call, by one thread at a time.
 class Attender {
  public:
   Attender(const Kernels& kernels, int n_threads);

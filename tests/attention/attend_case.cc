@@ -67,7 +67,8 @@ AttendData::AttendData(const AttendCase& c, std::uint32_t seed) : case_(c), rang
   sinks_.resize(static_cast<std::size_t>(c.n_heads));
   for (float& x : sinks_) x = 3 * normal(random);
 
-  const std::size_t k_row = Size(c.n_kv_heads, c.head_dim), v_row = Size(c.n_kv_heads, c.head_dim_v);
+  const std::size_t k_row = Size(c.n_kv_heads, c.head_dim);
+  const std::size_t v_row = Size(c.n_kv_heads, c.head_dim_v);
   for (std::size_t j = 0; j < static_cast<std::size_t>(n_keys); ++j) {
     if (c.constant_rows) std::copy_n(k_.begin(), k_row, k_.begin() + static_cast<long>(j * k_row));
     if (IsVisible(static_cast<std::int64_t>(j))) continue;
@@ -183,7 +184,9 @@ void ExpectLawful(const AttendCase& c, const Kernels& kernels, std::uint32_t see
   // are always allowed, and one of a weight where weights are rounded to bf16.
   const double rounding = kernels.rounds_to_bf16 ? std::exp2(-9) : std::exp2(-22);
   double largest_lse = 1;
-  for (const double x : want.lse) largest_lse = std::max(largest_lse, std::isinf(x) ? 0 : std::abs(x));
+  for (const double x : want.lse) {
+    if (!std::isinf(x)) largest_lse = std::max(largest_lse, std::abs(x));
+  }
   ExpectError("out", c, kernels, seed, got.out, naive.out, want.out, rounding * data.MaxValue());
   ExpectError("lse", c, kernels, seed, got.lse, naive.lse, want.lse,
               std::exp2(-22) * largest_lse);

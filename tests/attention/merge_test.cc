@@ -55,7 +55,9 @@ struct Keys {
 };
 
 void ExpectNear(const State& got, const State& want, const std::string& what) {
-  const auto same = [](float a, float b) { return a == b || std::abs(a - b) <= kTolerance * (1 + std::abs(b)); };
+  const auto same = [](float a, float b) {
+    return a == b || std::abs(a - b) <= kTolerance * (1 + std::abs(b));
+  };
   EXPECT_TRUE(same(got.lse, want.lse)) << what << ": lse got " << got.lse << ", want " << want.lse;
   for (std::size_t d = 0; d < kDim; ++d) {
     EXPECT_TRUE(same(got.out[d], want.out[d]))

@@ -1,6 +1,6 @@
 // The algorithm, written once: exact attention of many rows over keys that stream by in steps.
 //
-//   for each step of 64 keys                       K 128 and V 128 bytes a key and dim 64: stays in L1
+//   for each step of 64 keys                       16 KB of K and V at head_dim 64: stay in L1
 //     for each block of rows                       Q and the running output: stay in L2
 //       S = Q K^T                                  log2 scores, [rows][64], never leaves L1
 //       m' = max(m, max S), P = 2^(S - m')         m, l: row_max, row_sum of the online softmax
@@ -9,11 +9,11 @@
 //   out = O / l, lse = (m + log2 l) ln 2
 //
 // Included only by isa/*.cc, after the ISA's struct, which provides
-//   Vec, kLanes           a register of f32, and Load, Store, Set, Add, Sub, Mul, MulAdd (a * b + c),
-//                         Div, Max, MaxOf, SumOf; KeepLanes and the three bit tricks of Exp2, Tanh
-//   Operand               what the left side of a product is stored as: float, or bf16 in a uint16_t
-//   kRowsPerBlock         rows that one product takes at most; TilesAtOnce(rows) tiles of 16 columns
-//   Product<Shape>        C[rows][16 tiles] = [rescale * C] + A[rows][2 pairs] * B[pairs][16][2]
+//   Vec, kLanes      a register of f32, and Load, Store, Set, Add, Sub, Mul, MulAdd (a * b + c),
+//                    Div, Min, Max, Abs, CopySign, MaxOf, SumOf, and the selections below
+//   Operand          how the left side of a product is stored: float, or bf16 in a uint16_t
+//   kRowsPerBlock    rows that one product takes at most; TilesAtOnce(rows) tiles of 16 columns
+//   Product<Shape>   C[rows][16 tiles] = [rescale * C] + A[rows][2 pairs] * B[pairs][16][2]
 // A tile multiplier (AMX) derives from AVX-512 and overrides these last three.
 //
 // Everything here has internal linkage: see kernels.h.
