@@ -73,7 +73,7 @@ constexpr const char* kChatFooter =
 
 Examples:
   aster chat -f book.txt
-  aster chat -m model.gguf -f report.txt --attention star --system "Answer in one sentence.")";
+  aster chat -m model.gguf -f report.txt --attention star --system "Be brief.")";
 
 constexpr const char* kTokenizeHelp =
     R"(Usage: aster tokenize TEXT [options]

@@ -18,8 +18,7 @@ constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 std::string NameOf(const std::string& path) { return path == "-" ? "standard input" : path; }
 
 Error SystemError(const std::string& name) {
-  const std::string hint = errno == EISDIR ? "; expected a text file" : "";
-  return WorldError(name + ": " + std::strerror(errno) + hint);
+  return WorldError(name + ": " + std::strerror(errno) + "; expected a text file");
 }
 
 class OpenFile {

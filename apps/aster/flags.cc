@@ -88,7 +88,8 @@ void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling) {
   AddValue(app, "-s,--seed", "N", "Seed of the random numbers; -1 = a new one each time.\n"
            "Default: -1.", "-1 or a whole number from 0 to 4294967295",
            [&sampling](const std::string& text) { return SetSeed(text, sampling.seed); });
-  AddReal(app, "--temp", "Temperature, at least 0; 0 = always the likeliest token. Default: 0.8.",
+  AddReal(app, "--temp", "Temperature, at least 0; 0 = always the likeliest token.\n"
+          "Default: 0.8.",
           "of at least 0", [](double x) { return x >= 0 && x <= 1e6; }, sampling.temperature);
   AddInteger(app, "--top-k", "Choose among the N likeliest tokens; 0 = all. Default: 40.", 0,
              kMost, sampling.top_k);

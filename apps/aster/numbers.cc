@@ -54,6 +54,7 @@ std::string FormatRate(double value) {
 
 std::string FormatSeconds(double seconds) {
   if (!(seconds > 0)) return "0 s";
+  if (seconds < 0.0995) return std::to_string(std::llround(1000 * seconds)) + " ms";
   if (seconds < 9.995) return Fixed(seconds, 2) + " s";
   if (seconds < 59.95) return Fixed(seconds, 1) + " s";
   const std::int64_t s = std::llround(std::min(seconds, 1e9));

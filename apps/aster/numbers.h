@@ -18,7 +18,7 @@ std::optional<double> ParseReal(std::string_view text);
 std::string FormatCount(std::int64_t n);
 // Three significant digits, more where the whole part needs them: "0.0421", "1.76", "52.3", "1,757".
 std::string FormatRate(double value);
-// "0.42 s", "12 s", "1:05 min", "1:02:03 h".
+// "42 ms", "0.42 s", "12.3 s", "1:05 min", "1:02:03 h".
 std::string FormatSeconds(double seconds);
 // A share in [0, 1] as "37 %".
 std::string FormatPercent(double share);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "numbers.h"
@@ -26,6 +27,13 @@ std::string Speed(const Progress& p) {
 
 std::string Counts(const Progress& p) {
   return FormatCount(p.n_done) + " of " + FormatCount(p.n_total) + " tokens";
+}
+
+// Whole seconds: it is an estimate.
+std::string TimeLeft(const Progress& p) {
+  const double seconds = std::ceil(std::max(p.seconds_left, 0.0));
+  if (seconds >= 60) return FormatSeconds(seconds) + " left";
+  return std::to_string(static_cast<int>(seconds)) + " s left";
 }
 
 int TerminalWidth() {
@@ -51,7 +59,7 @@ std::string PaddedLeft(std::string text, std::size_t width) {
 std::string ProgressBar(const Progress& p, int width) {
   std::vector<std::string> parts{Bar(Share(p)) + PaddedLeft(FormatPercent(Share(p)), 6), Counts(p)};
   if (p.n_done > 0) parts.push_back(Speed(p));
-  if (p.n_done > 0) parts.push_back(FormatSeconds(p.seconds_left) + " left");
+  if (p.n_done > 0) parts.push_back(TimeLeft(p));
   std::string line = "encoding";
   for (const std::string& part : parts) {
     if (line.size() + 2 + part.size() > static_cast<std::size_t>(std::max(width - 1, 0))) break;
@@ -61,8 +69,9 @@ std::string ProgressBar(const Progress& p, int width) {
 }
 
 std::string ProgressLine(const Progress& p) {
+  const bool done = p.n_done >= p.n_total;
   return "encoded " + Counts(p) + " (" + FormatPercent(Share(p)) + "), " + Speed(p) + ", " +
-         FormatSeconds(p.seconds_left) + " left";
+         (done ? "in " + FormatSeconds(p.seconds) : TimeLeft(p));
 }
 
 ProgressView::ProgressView(bool wanted)
@@ -99,8 +108,8 @@ void ProgressView::UpdateLines(const Progress& progress) {
     shown_share_ = 0;
     return;
   }
-  const bool a_tenth = Share(progress) - shown_share_ >= 0.1 - 1e-9;
-  if (!a_tenth && now - shown_at_ < std::chrono::seconds(5)) return;
+  const bool is_step = Share(progress) - shown_share_ >= 0.1 || progress.n_done >= progress.n_total;
+  if (!is_step && now - shown_at_ < std::chrono::seconds(5)) return;
   shown_at_ = now;
   shown_share_ = Share(progress);
   Note(ProgressLine(progress));

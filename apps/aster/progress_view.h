@@ -12,7 +12,7 @@ namespace aster::cli {
 // "encoding  [=====>    ]  52 %  3,379 of 6,498 tokens  1,650 tokens/s  2 s left", at most `width`
 // columns: what does not fit is left out, from the right.
 std::string ProgressBar(const Progress& progress, int width);
-// "encoded 3,379 of 6,498 tokens (52 %), 1,650 tokens/s, 1.89 s left".
+// "encoded 3,379 of 6,498 tokens (52 %), 1,650 tokens/s, 2 s left".
 std::string ProgressLine(const Progress& progress);
 
 class ProgressView {

@@ -54,13 +54,16 @@ void WarnAboutSpecialTokens(const Model& model, const std::string& document) {
 Status Session::ShowPlan(std::int64_t n_context, std::int64_t n_reserved) {
   PlanOptions plan_options = options_.plan;
   plan_options.ubatch_size = model_.ubatch_size();
+  // With auto the plan would take dense; but who names a block size means it.
+  const bool is_auto = plan_options.attention == Attention::kAuto;
+  if (is_auto && plan_options.block_size > n_context) plan_options.attention = Attention::kStar;
   const Result<Plan> plan = MakePlan(n_context, plan_options);
   if (!plan) return plan.error();
   const std::int64_t kv_bytes = PredictKvBytes(model_, n_context + n_reserved);
   const std::int64_t available = AvailableMemoryBytes();
   if (available > 0 && kv_bytes > available) return Ok();  // Encode refuses; it has the last word
   Note(PlanLine(*plan, kv_bytes, available));
-  if (!plan->reason.empty()) Note(plan->reason);
+  if (plan->attention == Attention::kDense && !plan->reason.empty()) Note(plan->reason);
   return Ok();
 }
 
