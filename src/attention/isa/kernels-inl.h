@@ -75,7 +75,8 @@ struct Tiles {
   std::intptr_t next;
 };
 
-// 2^x, relative error below 1.2e-7 down to 2^-126, 0 below (also at -inf).
+// 2^x, relative error below 1.2e-7 down to 2^-126; 0 below, at -inf and at NaN (-inf less -inf, the
+// weight of a hidden key where none has been seen).
 template <class Isa>
 typename Isa::Vec Exp2(typename Isa::Vec x) {
   const auto magic = Isa::Set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
@@ -299,27 +300,25 @@ class AttendRows {
 
   template <int rows>
   void Softmax(int row, const float* scores, Operand* weights, float* rescale) {
-    float shift[kMostRowsPerBlock], fall[kMostRowsPerBlock] = {};
+    float fall[kMostRowsPerBlock] = {};
     for (int r = 0; r < rows; ++r) {
       Vec max = Isa::Load(scores + r * kKeysPerStep);
       for (int i = Isa::kLanes; i < kKeysPerStep; i += Isa::kLanes) {
         max = Isa::Max(max, Isa::Load(scores + r * kKeysPerStep + i));
       }
       const float old_max = row_max_[row + r];
-      const float new_max = Max(old_max, Isa::MaxOf(max));
-      shift[r] = new_max == -kInfinity ? 0.0f : new_max;  // nothing seen yet: no inf - inf
-      fall[r] = old_max - shift[r];
-      row_max_[row + r] = new_max;
+      row_max_[row + r] = Max(old_max, Isa::MaxOf(max));
+      fall[r] = old_max - row_max_[row + r];  // nothing seen yet: NaN, of which Exp2 makes 0
     }
     for (int r = 0; r < rows; r += Isa::kLanes) {
       Isa::Store(rescale + r, Exp2<Isa>(Isa::Load(fall + r)));
     }
     for (int r = 0; r < rows; ++r) {
       Vec sum = Isa::Set(0.0f);
-      const Vec shift_r = Isa::Set(shift[r]);
+      const Vec shift = Isa::Set(row_max_[row + r]);
       for (int i = 0; i < kKeysPerStep; i += Isa::kLanes) {
         const int at = r * kKeysPerStep + i;
-        const Vec weight = Exp2<Isa>(Isa::Sub(Isa::Load(scores + at), shift_r));
+        const Vec weight = Exp2<Isa>(Isa::Sub(Isa::Load(scores + at), shift));
         sum = Isa::Add(sum, weight);
         Isa::StoreOperand(weights + at, weight);
       }
