@@ -20,6 +20,7 @@ constexpr std::int64_t kTasksPerThread = 16;   // so that the last task to end i
 constexpr std::int64_t kMinRowsPerTask = 96;   // fewer rows cost more per key than they balance
 constexpr std::int64_t kEnoughTasksPerThread = 4;  // with fewer, the keys are split too
 constexpr std::int64_t kMinKeysPerSplit = 512;  // a merge of a row costs about 4 keys
+constexpr std::int64_t kMinWorkToShare = 500'000;  // multiply-adds: 20 us, a few wake-ups
 
 struct Task {
   std::int64_t kv_head = 0;
@@ -263,7 +264,11 @@ void Attender::Attend(const AttendCall& call) {
     self.partial_lse.resize(static_cast<std::size_t>(n_splits * n_rows));
   }
 
-#pragma omp parallel num_threads(self.n_threads) if (self.tasks.size() > 1)
+  std::int64_t work = 0;
+  for (const Task& task : self.tasks) work += task.cost * (call.head_dim + call.head_dim_v);
+  const bool share = self.tasks.size() > 1 && work >= kMinWorkToShare;
+
+#pragma omp parallel num_threads(self.n_threads) if (share)
   {
     void* const scratch = self.scratch[static_cast<std::size_t>(ThreadIndex())].get();
 #pragma omp for schedule(dynamic, 1) nowait
