@@ -7,6 +7,7 @@
 #include <fstream>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <thread>
 
 namespace aster {
@@ -43,15 +44,29 @@ std::int64_t MemAvailable() {
   return std::numeric_limits<std::int64_t>::max();
 }
 
+// The value behind `key` in a file of "key value" lines; 0 when there is none.
+std::int64_t ReadKey(const char* path, std::string_view key) {
+  std::ifstream file(path);
+  std::string name;
+  std::int64_t value = 0;
+  while (file >> name >> value) {
+    if (name == key) return value;
+  }
+  return 0;
+}
+
+// Page cache counts as used but is given up under pressure: a mapped model's, for one.
 std::int64_t CgroupMemoryLeft() {
   std::int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max");
   std::int64_t used = ReadNumber("/sys/fs/cgroup/memory.current");
+  std::int64_t cache = ReadKey("/sys/fs/cgroup/memory.stat", "inactive_file");
   if (limit < 0) {
     limit = ReadNumber("/sys/fs/cgroup/memory/memory.limit_in_bytes");
     used = ReadNumber("/sys/fs/cgroup/memory/memory.usage_in_bytes");
+    cache = ReadKey("/sys/fs/cgroup/memory/memory.stat", "total_inactive_file");
   }
   if (limit < 0 || used < 0) return std::numeric_limits<std::int64_t>::max();
-  return std::max<std::int64_t>(0, limit - used);
+  return std::max<std::int64_t>(0, limit - used + cache);
 }
 
 }  // namespace
