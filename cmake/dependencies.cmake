@@ -21,6 +21,7 @@ if(ASTER_OPENMP)
   target_link_libraries(aster_openmp INTERFACE OpenMP::OpenMP_CXX)
 else()
   target_compile_options(aster_openmp INTERFACE -Wno-unknown-pragmas)
+  target_include_directories(aster_openmp INTERFACE ${PROJECT_SOURCE_DIR}/cmake/no_openmp)
 endif()
 
 # oneDNN, as DNNL::dnnl. Looked for by hand: Debian's own package file insists on OpenCL.
