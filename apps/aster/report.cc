@@ -20,11 +20,15 @@ double PerSecond(std::int64_t n, double seconds) {
   return n > 0 && seconds > 0 ? static_cast<double>(n) / seconds : 0;
 }
 
-std::string Blocks(const Plan& plan) {
-  if (plan.attention != Attention::kStar) return "";
-  return ": " + FormatCount(plan.n_blocks) + " blocks of " + FormatCount(plan.block_size) +
-         ", anchor " + FormatCount(plan.anchor_size) + ", " + FormatPercent(plan.work_share) +
-         " of dense attention's work";
+std::string Manner(const Plan& plan) {
+  if (plan.attention != Attention::kStar) {
+    // The reason, where there is one, starts with the name.
+    return plan.reason.empty() ? std::string(AttentionName(plan.attention)) + " attention"
+                               : plan.reason;
+  }
+  return "star attention: " + FormatCount(plan.n_blocks) + " blocks of " +
+         FormatCount(plan.block_size) + ", anchor " + FormatCount(plan.anchor_size) + ", " +
+         FormatPercent(plan.work_share) + " of dense's work";
 }
 
 // Why an answer is not whole; empty when it is.
@@ -67,10 +71,12 @@ std::string_view FinishName(Finish finish) {
   return "";
 }
 
-std::string PlanLine(const Plan& plan, std::int64_t kv_bytes, std::int64_t available_bytes) {
-  return FormatCount(plan.n_context) + " tokens of context; " +
-         std::string(AttentionName(plan.attention)) + " attention" + Blocks(plan) + "; KV " +
-         FormatBytes(kv_bytes) +
+std::string PlanLine(const Plan& plan) {
+  return FormatCount(plan.n_context) + " tokens of context; " + Manner(plan);
+}
+
+std::string MemoryLine(std::int64_t kv_bytes, std::int64_t available_bytes) {
+  return "KV memory " + FormatBytes(kv_bytes) +
          (available_bytes > 0 ? " of " + FormatBytes(available_bytes) + " available" : "");
 }
 

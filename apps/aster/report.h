@@ -26,8 +26,10 @@ struct Report {
   double decode_tokens_per_s() const;
 };
 
-// "6,498 tokens of context; star attention: 4 blocks of 1,792, anchor 1,792; ..."
-std::string PlanLine(const Plan& plan, std::int64_t kv_bytes, std::int64_t available_bytes);
+// "6,498 tokens of context; star attention: 4 blocks of 1,792, anchor 1,792, 68 % of dense's work".
+std::string PlanLine(const Plan& plan);
+// "KV memory 147.5 MB of 24.3 GB available".
+std::string MemoryLine(std::int64_t kv_bytes, std::int64_t available_bytes);
 // "TTFT 3.72 s, prefill 1,757 tokens/s, decode 52.3 tokens/s, KV 150.0 MB, avx512, 2 threads".
 std::string SummaryLine(const Report& report);
 // The object of --json, on one line. Bytes that are no UTF-8 (tokens that end within a character)

@@ -62,8 +62,8 @@ Status Session::ShowPlan(std::int64_t n_context, std::int64_t n_reserved) {
   const std::int64_t kv_bytes = PredictKvBytes(model_, n_context + n_reserved);
   const std::int64_t available = AvailableMemoryBytes();
   if (available > 0 && kv_bytes > available) return Ok();  // Encode refuses; it has the last word
-  Note(PlanLine(*plan, kv_bytes, available));
-  if (plan->attention == Attention::kDense && !plan->reason.empty()) Note(plan->reason);
+  Note(PlanLine(*plan));
+  Note(MemoryLine(kv_bytes, available));
   return Ok();
 }
 

@@ -191,7 +191,7 @@ class Streams(Case):
         self.assertEqual((ended.code, ended.out), (0, "Because.\n"), ended)
         lines = ended.err.splitlines()
         self.assertRegex(lines[0], r"^aster: 4,508 tokens of context; star attention: \d+ blocks of ")
-        self.assertRegex(lines[0], r"KV [\d.]+ MB of [\d.]+ \w+ available$")
+        self.assertRegex(lines[1], r"^aster: KV memory [\d.]+ MB of [\d.]+ \w+ available$")
         self.assertRegex(lines[-1], r"^aster: TTFT .* prefill .* tokens/s, decode .* tokens/s, KV "
                                     r"[\d.]+ MB, fake, 1 thread$")
         self.assertTrue(all(line.startswith("aster: ") for line in lines), ended)
@@ -256,7 +256,7 @@ class Streams(Case):
         wait_for(process.stdout, b"x")
         process.stdout.close()
         self.assertEqual(process.wait(20), 1)
-        self.assertEqual(process.stderr.read().splitlines()[1:], [b"aster: standard output: Broken pipe"])
+        self.assertEqual(process.stderr.read().splitlines()[2:], [b"aster: standard output: Broken pipe"])
         process.stderr.close()
 
     def test_a_closed_output_ends_the_encoding(self):

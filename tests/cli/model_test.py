@@ -12,7 +12,7 @@ from cli_test import JSON_FIELDS
 from support import Case, aster, finish, start, wait_for
 
 MODEL = os.environ.get("ASTER_TEST_MODEL", "")
-FACT = "The lighthouse keeper's cat is called Marmalade.\n"
+FACT = "The pass key is 71432. Remember it. 71432 is the pass key.\n"
 
 
 class WithSmolLM2(Case):
@@ -27,13 +27,13 @@ class WithSmolLM2(Case):
     def test_a_question_gets_its_answer(self):
         for attention in (["dense"], ["star", "--block-size", "512"], ["llama"]):
             with self.subTest(attention=attention):
-                ended = self.ask("-q", "What is the lighthouse keeper's cat called?", "-n", "24",
+                ended = self.ask("-q", "What is the pass key?", "-n", "24",
                                  "--attention", *attention)
                 self.assertEqual(ended.code, 0, ended)
-                self.assertIn("Marmalade", ended.out)
+                self.assertIn("71432", ended.out)
 
     def test_json_is_whole_and_adds_up(self):
-        ended = self.ask("-q", "What is the cat called?", "-n", "8", "--json", "--attention", "star",
+        ended = self.ask("-q", "What is the pass key?", "-n", "8", "--json", "--attention", "star",
                          "--block-size", "512", "--anchor-size", "64", "-t", "1")
         self.assertEqual(ended.code, 0, ended)
         got = json.loads(ended.out)
@@ -55,7 +55,7 @@ class WithSmolLM2(Case):
         self.assertGreater(got["peak_rss_bytes"], got["kv_bytes"])
 
     def test_later_questions_find_the_context_encoded(self):
-        ended = self.ask("-q", "What is the cat called?", "-q", "How was the sea?", "-n", "4", "--json")
+        ended = self.ask("-q", "What is the pass key?", "-q", "How was the sea?", "-n", "4", "--json")
         first, second = map(json.loads, ended.out.splitlines())
         self.assertGreater(first["ttft_ms"], 2 * second["ttft_ms"])
         alone = json.loads(self.ask("-q", "How was the sea?", "-n", "4", "--json").out)
@@ -63,7 +63,7 @@ class WithSmolLM2(Case):
 
     def test_chat_remembers_the_turn_before(self):
         ended = aster("chat", "-m", MODEL, "-f", self.doc, "--temp", "0", "-n", "16", "--json",
-                      data=b"What is the cat called?\nRepeat its name.\n")
+                      data=b"What is the pass key?\nRepeat it.\n")
         self.assertEqual(ended.code, 0, ended)
         first, second = map(json.loads, ended.out.splitlines())
         # What the first turn ran is there; only the new question's tokens are run.
@@ -72,7 +72,7 @@ class WithSmolLM2(Case):
         self.assertLess(second["n_query"], 40)
 
     def test_too_long_a_document_is_refused_with_both_numbers(self):
-        long = self.file("long.txt", open(self.doc, encoding="utf-8").read() * 7)
+        long = self.file("long.txt", open(self.doc, encoding="utf-8").read() * 9)
         ended = aster("ask", "-m", MODEL, "-f", long, "-q", "x")
         self.check_refused(ended, 2, "8,192", "--allow-long")
 
