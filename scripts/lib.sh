@@ -81,24 +81,34 @@ build_identity() {
     echo "$ROOT $LLAMA_DIR"; } | sha256sum | cut -c 1-16
 }
 
-# configure <preset> <folder> [cmake options]: holds the folder's lock until release_build.
+clear_build() { find "$1" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +; }
+
+# configure <preset> <folder> [cmake options]: holds the folder's lock until release_build. A folder
+# whose configuration fails, say because it was cut off in an unlucky place, gets one fresh start.
 configure() {
-  local preset=$1 folder=$2 identity
+  local preset=$1 folder=$2 identity reused=no
   shift 2
   mkdir -p "$folder"
   exec 9> "$folder/.lock"
   flock -n 9 || { say "waiting for another build in $folder"; flock 9; }
   identity=$(build_identity)
-  if [ -e "$folder/CMakeCache.txt" ] && [ "$(cat "$folder/.identity" 2> /dev/null)" != "$identity" ]; then
-    say "$folder was built for another CPU, compiler or place: starting it afresh"
-    find "$folder" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +
+  if [ -e "$folder/CMakeCache.txt" ]; then
+    reused=yes
+    if [ "$(cat "$folder/.identity" 2> /dev/null)" != "$identity" ]; then
+      say "$folder was built for another CPU, compiler or place: starting it afresh"
+      clear_build "$folder"
+      reused=no
+    fi
   fi
   [ -e "$folder/build.ninja" ] || require_space "$folder" 1000 "the build"
   echo "$identity" > "$folder/.identity"
-  cmake --preset "$preset" -DASTER_LLAMA_DIR="$LLAMA_DIR" "$@" > "$folder/configure.log" 2>&1 || {
-    cat "$folder/configure.log" >&2
-    fail "cmake could not configure $folder"
-  }
+  cmake --preset "$preset" -DASTER_LLAMA_DIR="$LLAMA_DIR" "$@" > "$folder/configure.log" 2>&1 && return
+  cat "$folder/configure.log" >&2
+  [ $reused = yes ] || fail "cmake could not configure $folder"
+  say "cmake could not configure $folder as it was: starting it afresh"
+  clear_build "$folder"
+  release_build
+  configure "$preset" "$folder" "$@"
 }
 
 # build <folder> <targets>: with all cores, but a gigabyte of memory for each compiler.

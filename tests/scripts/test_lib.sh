@@ -65,6 +65,8 @@ expect "a build folder of another CPU is started afresh" 0 "starting it afresh" 
 touch "$work/other/CMakeCache.txt" "$work/other/good.o"
 expect "a build folder of this CPU is kept" 0 "" lib "LLAMA_DIR=x; configure release '$work/other'; [ -e '$work/other/good.o' ]"
 stand_in cmake 'echo "CMake Error: no compiler"; exit 1'
+expect "a folder that cannot be configured gets one fresh start" 1 "as it was: starting it afresh" \
+  lib "LLAMA_DIR=x; touch '$work/other/CMakeCache.txt'; configure release '$work/other'"
 expect "a failed configuration shows cmake's words" 1 "CMake Error: no compiler" lib "LLAMA_DIR=x; configure release '$work/other'"
 expect "a failed build is one line" 1 "aster: the build in $work/other failed" lib "build '$work/other' all"
 stand_in df 'echo Avail; echo 3M'
