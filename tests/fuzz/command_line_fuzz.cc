@@ -37,6 +37,8 @@ void CheckRanges(const Options& o) {
   ASTER_CHECK(s.top_k >= 0 && s.repeat_penalty > 0 && s.repeat_last_n >= 0, "%d", s.top_k);
   ASTER_CHECK(o.plan.block_size == 0 || o.plan.block_size >= kMinBlockSize, "block size");
   ASTER_CHECK(o.plan.anchor_size >= -1 && o.model_options.ubatch_size >= 1, "sizes");
+  // --help and --version answer whatever else is there.
+  if (o.command == Command::kHelp || o.command == Command::kVersion) return;
   ASTER_CHECK(o.max_tokens == -1 || o.max_tokens > 0, "-n");
   ASTER_CHECK(o.command != Command::kAsk || !o.queries.empty(), "ask without a question");
   ASTER_CHECK(o.command != Command::kChat || !o.files.empty(), "chat without a document");
