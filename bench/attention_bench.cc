@@ -132,10 +132,9 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("isa", kernels->name);
   benchmark::AddCustomContext("threads", std::to_string(n_threads));
   for (const aster::Shape& shape : aster::kShapes) {
-    benchmark::RegisterBenchmark(shape.name,
-                                 [=](benchmark::State& state) {
-                                   aster::RunShape(state, shape, *kernels, n_threads);
-                                 })
+    benchmark::RegisterBenchmark(
+        shape.name,
+        [=](benchmark::State& state) { aster::RunShape(state, shape, *kernels, n_threads); })
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond);
   }

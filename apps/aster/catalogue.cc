@@ -60,8 +60,8 @@ std::string CatalogueNames() {
 }
 
 std::optional<CatalogueModel> FindInCatalogue(std::string_view name) {
-  const std::string wanted = name.empty() ? Parsed().at("default").get<std::string>()
-                                          : std::string(name);
+  const std::string wanted =
+      name.empty() ? Parsed().at("default").get<std::string>() : std::string(name);
   for (const CatalogueModel& model : ReadCatalogue()) {
     if (Answers(model, wanted)) return model;
   }
@@ -79,7 +79,7 @@ Result<std::string> ModelFolder() {
 }
 
 bool FileExists(const std::string& path) {
-  struct stat info{};
+  struct stat info {};
   return stat(path.c_str(), &info) == 0;
 }
 

@@ -33,8 +33,8 @@ std::optional<CatalogueModel> FindInCatalogue(std::string_view name);
 Result<std::string> ModelFolder();
 bool FileExists(const std::string& path);
 
-// The GGUF that -m names: a path, or a model of the catalogue in the cache. kWorld when the model was
-// not fetched yet, or when there is neither such a file nor such a name.
+// The GGUF that -m names: a path, or a model of the catalogue in the cache. kWorld when the model
+// was not fetched yet, or when there is neither such a file nor such a name.
 Result<std::string> FindModelFile(const std::string& model);
 
 // Becomes the script that fetches the model: returns only when it could not be started.

@@ -55,9 +55,9 @@ class Chat {
     if (!prompt) return prompt.error();
     const auto n_prompt = static_cast<std::int64_t>(prompt->tokens.size());
     Interruptible work;
-    Result<Context> context =
-        session_.Encode(std::span(prompt->tokens).first(static_cast<std::size_t>(prompt->n_context)),
-                        {n_prompt - prompt->n_context, TurnsRoom(prompt->n_context)}, work);
+    Result<Context> context = session_.Encode(
+        std::span(prompt->tokens).first(static_cast<std::size_t>(prompt->n_context)),
+        {n_prompt - prompt->n_context, TurnsRoom(prompt->n_context)}, work);
     if (!context) return context.error();
     encode_seconds_ = context->encode_seconds();
     context_.emplace(std::move(*context));

@@ -3,7 +3,6 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -48,8 +47,8 @@ the plan, progress and a summary go to standard error. Ctrl-C ends the answer an
 keeps what was said; a second one ends the program at once.)";
 
 constexpr const char* kAskFooter =
-    R"(--json: answer (text), finish (end_of_text, stop_string, max_tokens or cancelled),
-  attention, n_context, n_query, n_generated (tokens), block_size, anchor_size (tokens),
+    R"(--json: answer (text), finish (end_of_text, stop_string, max_tokens,
+  context_full or cancelled), attention, n_context, n_query, n_generated (tokens), block_size, anchor_size (tokens),
   n_blocks, isa, linear, model, threads, ttft_ms, prefill_tokens_per_s,
   decode_tokens_per_s, kv_bytes, peak_rss_bytes, top_logprobs (the ten likeliest first
   tokens as [text, natural log of the probability]). ttft_ms is the time to the first
@@ -146,19 +145,25 @@ void AddDocumentFlags(CLI::App& app, Options& options, const char* file_help) {
 
 void AddSystemFlag(CLI::App& app, Options& options) {
   AddValue(app, "--system", "TEXT", "System message. Default: what the model's chat template puts.",
-           "text", [&options](const std::string& text) {
+           "text",
+           [&options](const std::string& text) {
              options.system = text;
              return true;
-           })->group("Document");
+           })
+      ->group("Document");
 }
 
 void AddAsk(Parser& parser, Options& options) {
   CLI::App& app = parser.Add(parser.app, "ask", Command::kAsk, kAskHelp, kAskFooter);
-  AddDocumentFlags(app, options, "The document, UTF-8 text; - is standard input. Repeated: one\n"
+  AddDocumentFlags(app, options,
+                   "The document, UTF-8 text; - is standard input. Repeated: one\n"
                    "after the other, with a blank line between.\n"
                    "Default: standard input, when it is no terminal.");
-  AddList(app, "-q,--query", "TEXT", "The question. Repeated: the document is encoded once and\n"
-          "each question answered on its own.", options.queries)->group("Document");
+  AddList(app, "-q,--query", "TEXT",
+          "The question. Repeated: the document is encoded once and\n"
+          "each question answered on its own.",
+          options.queries)
+      ->group("Document");
   AddSystemFlag(app, options);
   AddModelFlags(app, options);
   AddComputeFlags(app, options);
@@ -169,7 +174,8 @@ void AddAsk(Parser& parser, Options& options) {
 
 void AddChat(Parser& parser, Options& options) {
   CLI::App& app = parser.Add(parser.app, "chat", Command::kChat, kChatHelp, kChatFooter);
-  AddDocumentFlags(app, options, "The document, UTF-8 text. Repeated: one after the other,\n"
+  AddDocumentFlags(app, options,
+                   "The document, UTF-8 text. Repeated: one after the other,\n"
                    "with a blank line between.");
   AddSystemFlag(app, options);
   AddModelFlags(app, options);
@@ -184,15 +190,18 @@ void AddTokenize(Parser& parser, Options& options) {
       parser.Add(parser.app, "tokenize", Command::kTokenize, kTokenizeHelp, kTokenizeFooter);
   app.add_option("TEXT", options.text, "The text.")->type_name("TEXT")->group("Text");
   AddList(app, "-f,--file", "FILE", "Read the text from this file; - is standard input.",
-          options.files)->group("Text");
+          options.files)
+      ->group("Text");
   AddModelFlags(app, options);
   app.option_defaults()->group("Output");
   AddJsonFlag(app, options, "One JSON object; see below.");
   app.add_flag("--count", options.count_only, "Print only the number of tokens.");
-  app.add_flag_callback("--no-bos", [&options] { options.add_special = false; },
-                        "Without the model's begin-of-text token.");
-  app.add_flag_callback("--no-parse-special", [&options] { options.parse_special = false; },
-                        "Read the text of special tokens, such as <|im_end|>, as plain text.");
+  app.add_flag_callback(
+      "--no-bos", [&options] { options.add_special = false; },
+      "Without the model's begin-of-text token.");
+  app.add_flag_callback(
+      "--no-parse-special", [&options] { options.parse_special = false; },
+      "Read the text of special tokens, such as <|im_end|>, as plain text.");
   AddVerboseFlag(app, options);
 }
 
@@ -200,11 +209,13 @@ void AddModel(Parser& parser, Options& options) {
   CLI::App& app = *parser.app.add_subcommand("model", kModelHelp);
   app.allow_extras();
   CLI::App& list = parser.Add(app, "list", Command::kModelList, kListHelp, "");
-  AddJsonFlag(list, options, "A JSON array of name, aliases, bytes, n_ctx, licence, description,\n"
+  AddJsonFlag(list, options,
+              "A JSON array of name, aliases, bytes, n_ctx, licence, description,\n"
               "path and fetched.");
   CLI::App& fetch = parser.Add(app, "fetch", Command::kModelFetch, kFetchHelp, "");
   fetch.add_option("NAME", options.model, "A name from `aster model list`.")
-      ->type_name("NAME")->group("Model");
+      ->type_name("NAME")
+      ->group("Model");
   CLI::App& info = parser.Add(app, "info", Command::kModelInfo, kInfoHelp, "");
   AddModelFlags(info, options);
   AddJsonFlag(info, options, "The same as one JSON object.");
@@ -217,8 +228,9 @@ std::unique_ptr<Parser> MakeParser(Options& options) {
   app.formatter(std::make_shared<HelpFormatter>());
   app.footer(kTopFooter);
   app.set_help_flag("-h,--help", "This text.")->group("Options");
-  app.add_flag_callback("--version", [&options] { options.command = Command::kVersion; },
-                        "Aster's version.")->group("Options");
+  app.add_flag_callback(
+         "--version", [&options] { options.command = Command::kVersion; }, "Aster's version.")
+      ->group("Options");
   app.allow_extras();
   app.require_subcommand(0, 1);
   app.option_defaults()->group("Options");
@@ -229,8 +241,8 @@ std::unique_ptr<Parser> MakeParser(Options& options) {
   return parser;
 }
 
-// What CLI11 cannot take: "-ub", a short name of two letters as llama.cpp has it, and "--name=" with
-// an empty value, which it would take from the next argument.
+// What CLI11 cannot take: "-ub", a short name of two letters as llama.cpp has it, and "--name="
+// with an empty value, which it would take from the next argument.
 std::vector<std::string> Normalised(std::span<const std::string> arguments) {
   std::vector<std::string> out;
   bool options_ended = false;
@@ -289,8 +301,7 @@ Error Unexpected(const std::string& argument, const Chosen& chosen) {
 
 Error UnknownCommand(const std::vector<std::string>& rest, const Chosen& chosen) {
   const bool of_model = chosen.path == "aster model";
-  const std::string expected =
-      of_model ? "list, fetch or info" : "ask, chat, tokenize or model";
+  const std::string expected = of_model ? "list, fetch or info" : "ask, chat, tokenize or model";
   const std::string see = "; see " + chosen.path + " --help";
   if (rest.empty()) return InvalidArgument("no command: expected " + expected + see);
   if (rest.front().starts_with('-')) return Unexpected(rest.front(), chosen);
@@ -359,12 +370,15 @@ Status CheckTogether(const Options& options) {
     case Command::kAsk:
       if (options.queries.empty()) return InvalidArgument("no question: expected -q TEXT");
       return Ok();
-    case Command::kChat: return CheckChat(options);
-    case Command::kTokenize: return CheckTokenize(options);
+    case Command::kChat:
+      return CheckChat(options);
+    case Command::kTokenize:
+      return CheckTokenize(options);
     case Command::kModelFetch:
       if (options.model.empty()) return InvalidArgument("no model: expected a NAME");
       return Ok();
-    default: return Ok();
+    default:
+      return Ok();
   }
 }
 

@@ -44,13 +44,13 @@ struct Options {
 
   bool json = false;
   bool progress = true;
-  bool count_only = false;     // tokenize --count
-  bool add_special = true;     // tokenize --no-bos
-  bool parse_special = true;   // tokenize --no-parse-special
+  bool count_only = false;    // tokenize --count
+  bool add_special = true;    // tokenize --no-bos
+  bool parse_special = true;  // tokenize --no-parse-special
 };
 
-// The arguments after the program's name. Errors, kInvalidArgument: one line that names the argument,
-// the value given and what was expected.
+// The arguments after the program's name. Errors, kInvalidArgument: one line that names the
+// argument, the value given and what was expected.
 Result<Options> ParseCommandLine(std::span<const std::string> arguments);
 
 }  // namespace aster::cli

@@ -12,9 +12,9 @@ namespace aster::cli {
 // More than any model can take in; ends endless inputs such as /dev/zero or `yes |` with an error.
 inline constexpr std::size_t kMaxDocumentBytes = std::size_t{1} << 30;
 
-// Reads the file, or standard input for "-". A byte order mark at the start is dropped; nothing else
-// is changed. Errors, kWorld, naming the file: cannot be opened or read, a directory, empty or only
-// white space, a NUL byte, not UTF-8 (with the offset of the first bad byte), too large.
+// Reads the file, or standard input for "-". A byte order mark at the start is dropped; nothing
+// else is changed. Errors, kWorld, naming the file: cannot be opened or read, a directory, empty or
+// only white space, a NUL byte, not UTF-8 (with the offset of the first bad byte), too large.
 Result<std::string> ReadDocument(const std::string& path);
 
 // The check alone; `name` is for the error message.

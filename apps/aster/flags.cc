@@ -2,7 +2,6 @@
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-
 #include <limits>
 #include <utility>
 
@@ -22,10 +21,10 @@ std::string LongName(const std::string& names) {
 template <class T>
 void AddInteger(CLI::App& app, const std::string& names, const std::string& help,
                 std::int64_t least, std::int64_t most, T& value) {
-  const std::string expected = most == std::numeric_limits<std::int32_t>::max()
-                                   ? "a whole number of at least " + std::to_string(least)
-                                   : "a whole number from " + std::to_string(least) + " to " +
-                                         std::to_string(most);
+  const std::string expected =
+      most == std::numeric_limits<std::int32_t>::max()
+          ? "a whole number of at least " + std::to_string(least)
+          : "a whole number from " + std::to_string(least) + " to " + std::to_string(most);
   AddValue(app, names, "N", help, expected, [least, most, &value](const std::string& text) {
     const auto n = ParseInteger(text);
     if (!n || *n < least || *n > most) return false;
@@ -73,9 +72,8 @@ bool SetSeed(const std::string& text, std::uint32_t& seed) {
 
 bool SetLinear(const std::string& text, ModelOptions::Linear& linear) {
   using Linear = ModelOptions::Linear;
-  for (const auto& [name, value] : {std::pair{"auto", Linear::kAuto},
-                                    {"ggml", Linear::kGgml},
-                                    {"onednn", Linear::kOneDnn}}) {
+  for (const auto& [name, value] :
+       {std::pair{"auto", Linear::kAuto}, {"ggml", Linear::kGgml}, {"onednn", Linear::kOneDnn}}) {
     if (text != name) continue;
     linear = value;
     return true;
@@ -85,25 +83,37 @@ bool SetLinear(const std::string& text, ModelOptions::Linear& linear) {
 
 void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
-  AddValue(app, "-s,--seed", "N", "Seed of the random numbers; -1 = a new one each time.\n"
-           "Default: -1.", "-1 or a whole number from 0 to 4294967295",
+  AddValue(app, "-s,--seed", "N",
+           "Seed of the random numbers; -1 = a new one each time.\n"
+           "Default: -1.",
+           "-1 or a whole number from 0 to 4294967295",
            [&sampling](const std::string& text) { return SetSeed(text, sampling.seed); });
-  AddReal(app, "--temp", "Temperature, at least 0; 0 = always the likeliest token.\n"
-          "Default: 0.8.",
-          "of at least 0", [](double x) { return x >= 0 && x <= 1e6; }, sampling.temperature);
-  AddInteger(app, "--top-k", "Choose among the N likeliest tokens; 0 = all. Default: 40.", 0,
-             kMost, sampling.top_k);
-  AddReal(app, "--top-p", "Choose among the likeliest tokens whose probabilities\n"
-          "sum to X, in (0, 1]; 1 = all. Default: 0.95.",
-          "in (0, 1]", [](double x) { return x > 0 && x <= 1; }, sampling.top_p);
-  AddReal(app, "--min-p", "Drop tokens less likely than X times the likeliest,\n"
-          "in [0, 1]; 0 = none. Default: 0.05.",
-          "in [0, 1]", [](double x) { return x >= 0 && x <= 1; }, sampling.min_p);
-  AddReal(app, "--repeat-penalty", "Divide the score of tokens said before by X, above 0;\n"
-          "1 = off. Default: 1.",
-          "above 0", [](double x) { return x > 0 && x <= 1e6; }, sampling.repeat_penalty);
-  AddInteger(app, "--repeat-last-n", "How many tokens the penalty looks back on; 0 = none.\n"
-             "Default: 64.", 0, kMost, sampling.repeat_last_n);
+  AddReal(
+      app, "--temp",
+      "Temperature, at least 0; 0 = always the likeliest token.\n"
+      "Default: 0.8.",
+      "of at least 0", [](double x) { return x >= 0 && x <= 1e6; }, sampling.temperature);
+  AddInteger(app, "--top-k", "Choose among the N likeliest tokens; 0 = all. Default: 40.", 0, kMost,
+             sampling.top_k);
+  AddReal(
+      app, "--top-p",
+      "Choose among the likeliest tokens whose probabilities\n"
+      "sum to X, in (0, 1]; 1 = all. Default: 0.95.",
+      "in (0, 1]", [](double x) { return x > 0 && x <= 1; }, sampling.top_p);
+  AddReal(
+      app, "--min-p",
+      "Drop tokens less likely than X times the likeliest,\n"
+      "in [0, 1]; 0 = none. Default: 0.05.",
+      "in [0, 1]", [](double x) { return x >= 0 && x <= 1; }, sampling.min_p);
+  AddReal(
+      app, "--repeat-penalty",
+      "Divide the score of tokens said before by X, above 0;\n"
+      "1 = off. Default: 1.",
+      "above 0", [](double x) { return x > 0 && x <= 1e6; }, sampling.repeat_penalty);
+  AddInteger(app, "--repeat-last-n",
+             "How many tokens the penalty looks back on; 0 = none.\n"
+             "Default: 64.",
+             0, kMost, sampling.repeat_last_n);
 }
 
 }  // namespace
@@ -125,25 +135,30 @@ CLI::Option* AddList(CLI::App& app, const std::string& names, const std::string&
 }
 
 void AddModelFlags(CLI::App& app, Options& options) {
-  AddValue(app, "-m,--model", "MODEL", "A GGUF file (of a split one, the first), or a name from\n"
-           "`aster model list`. Default: smollm2.", "a file or a name",
+  AddValue(app, "-m,--model", "MODEL",
+           "A GGUF file (of a split one, the first), or a name from\n"
+           "`aster model list`. Default: smollm2.",
+           "a file or a name",
            [&options](const std::string& text) {
              options.model = text;
              return !text.empty();
-           })->group("Model");
+           })
+      ->group("Model");
 }
 
 void AddComputeFlags(CLI::App& app, Options& options) {
   app.option_defaults()->group("Model");
   AddInteger(app, "-t,--threads", "Threads. Default: the CPUs this process may use.", 1, 1024,
              options.model_options.n_threads);
-  AddValue(app, "--ubatch-size", "N", "Most tokens in one pass through the model, 1 to 64K:\n"
+  AddValue(app, "--ubatch-size", "N",
+           "Most tokens in one pass through the model, 1 to 64K:\n"
            "more is faster and takes more memory. Default: 512.",
            std::string(kTokens) + ", from 1 to 64K",
            TokenCount(1, 65536, options.model_options.ubatch_size));
-  AddValue(app, "--linear", "WAY", "Who computes the linear layers of the prefill: ggml,\n"
-           "onednn, or auto: oneDNN where it pays. Default: auto.", "auto, ggml or onednn",
-           [&options](const std::string& text) {
+  AddValue(app, "--linear", "WAY",
+           "Who computes the linear layers of the prefill: ggml,\n"
+           "onednn, or auto: oneDNN where it pays. Default: auto.",
+           "auto, ggml or onednn", [&options](const std::string& text) {
              return SetLinear(text, options.model_options.linear);
            });
 }
@@ -155,17 +170,19 @@ void AddAttentionFlags(CLI::App& app, Options& options) {
            "star:  every token sees the anchor and its own block.\n"
            "auto:  star where it saves work, else dense.\n"
            "llama: llama.cpp's own attention and KV cache.\n"
-           "Default: auto.", "auto, dense, star or llama",
-           [&options](const std::string& text) {
+           "Default: auto.",
+           "auto, dense, star or llama", [&options](const std::string& text) {
              const Result<Attention> kind = ParseAttention(text);
              if (kind) options.plan.attention = *kind;
              return kind.ok();
            });
-  AddValue(app, "--block-size", "N", "Tokens in a block, at least 16: 4096 or 4K, or auto: a\n"
+  AddValue(app, "--block-size", "N",
+           "Tokens in a block, at least 16: 4096 or 4K, or auto: a\n"
            "quarter of the context, from 1K to 32K. Default: auto.",
            std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
            TokenCountOrAuto(kMinBlockSize, 0, options.plan.block_size));
-  AddValue(app, "--anchor-size", "N", "Tokens at the start that every block sees, at most a\n"
+  AddValue(app, "--anchor-size", "N",
+           "Tokens at the start that every block sees, at most a\n"
            "block; 0 = no anchor; auto: a block. Default: auto.",
            std::string(kTokens) + ", 0 for no anchor, or auto",
            TokenCountOrAuto(0, -1, options.plan.anchor_size));
@@ -175,9 +192,10 @@ void AddAttentionFlags(CLI::App& app, Options& options) {
 
 void AddAnswerFlags(CLI::App& app, Options& options) {
   app.option_defaults()->group("Answer");
-  AddValue(app, "-n,--n-predict", "N", "Most tokens to say; -1 = until the answer ends.\n"
-           "Default: -1.", "-1 or a whole number of at least 1",
-           [&options](const std::string& text) {
+  AddValue(app, "-n,--n-predict", "N",
+           "Most tokens to say; -1 = until the answer ends.\n"
+           "Default: -1.",
+           "-1 or a whole number of at least 1", [&options](const std::string& text) {
              const auto n = ParseInteger(text);
              if (!n || *n == 0 || *n < -1 || *n > std::numeric_limits<std::int32_t>::max()) {
                return false;
@@ -196,14 +214,18 @@ void AddJsonFlag(CLI::App& app, Options& options, const std::string& help) {
 
 void AddVerboseFlag(CLI::App& app, Options& options) {
   app.add_flag("-v,--verbose", options.model_options.verbose,
-               "Say more on standard error, with llama.cpp's own log.")->group("Output");
+               "Say more on standard error, with llama.cpp's own log.")
+      ->group("Output");
 }
 
 void AddOutputFlags(CLI::App& app, Options& options) {
-  AddJsonFlag(app, options, "One JSON object per answer, on one line, and nothing else on\n"
+  AddJsonFlag(app, options,
+              "One JSON object per answer, on one line, and nothing else on\n"
               "standard output; see below.");
-  app.add_flag_callback("--no-progress", [&options] { options.progress = false; },
-                        "No progress on standard error.")->group("Output");
+  app.add_flag_callback(
+         "--no-progress", [&options] { options.progress = false; },
+         "No progress on standard error.")
+      ->group("Output");
   AddVerboseFlag(app, options);
 }
 

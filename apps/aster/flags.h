@@ -2,7 +2,6 @@
 #pragma once
 
 #include <CLI/App.hpp>
-
 #include <functional>
 #include <string>
 
@@ -13,8 +12,8 @@ namespace aster::cli {
 // Takes a value, or refuses it with false.
 using Setter = std::function<bool(const std::string&)>;
 
-// An option with one value; given twice, the last one counts, as in llama.cpp. A refused value is the
-// error "--name value: expected <expected>".
+// An option with one value; given twice, the last one counts, as in llama.cpp. A refused value is
+// the error "--name value: expected <expected>".
 CLI::Option* AddValue(CLI::App& app, const std::string& names, const std::string& value_name,
                       const std::string& help, const std::string& expected, Setter set);
 // An option that may be given several times; the values keep their order.

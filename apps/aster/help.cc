@@ -9,8 +9,10 @@ constexpr std::size_t kColumn = 28;  // where descriptions start
 
 // The left part, then the description's lines in the right column.
 std::string Row(std::string left, std::string_view description) {
-  if (left.size() + 2 > kColumn) left += "\n" + std::string(kColumn, ' ');
-  else left.resize(kColumn, ' ');
+  if (left.size() + 2 > kColumn)
+    left += "\n" + std::string(kColumn, ' ');
+  else
+    left.resize(kColumn, ' ');
   for (const char c : description) {
     left += c;
     if (c == '\n') left += std::string(kColumn, ' ');

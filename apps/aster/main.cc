@@ -21,23 +21,34 @@ Result<int> Print(const std::string& text) {
 
 Result<int> Run(const Options& options) {
   switch (options.command) {
-    case Command::kHelp: return Print(options.help);
-    case Command::kVersion: return Print("aster " ASTER_VERSION "\n");
-    case Command::kAsk: return RunAsk(options);
-    case Command::kChat: return RunChat(options);
-    case Command::kTokenize: return RunTokenize(options);
-    case Command::kModelList: return RunModelList(options);
-    case Command::kModelFetch: return RunModelFetch(options);
-    case Command::kModelInfo: return RunModelInfo(options);
+    case Command::kHelp:
+      return Print(options.help);
+    case Command::kVersion:
+      return Print("aster " ASTER_VERSION "\n");
+    case Command::kAsk:
+      return RunAsk(options);
+    case Command::kChat:
+      return RunChat(options);
+    case Command::kTokenize:
+      return RunTokenize(options);
+    case Command::kModelList:
+      return RunModelList(options);
+    case Command::kModelFetch:
+      return RunModelFetch(options);
+    case Command::kModelInfo:
+      return RunModelInfo(options);
   }
   return 0;
 }
 
 int ExitCode(const Error& error) {
   switch (error.kind) {
-    case ErrorKind::kInvalidArgument: return 2;
-    case ErrorKind::kWorld: return 1;
-    case ErrorKind::kCancelled: return ExitCodeOf(LastSignal());
+    case ErrorKind::kInvalidArgument:
+      return 2;
+    case ErrorKind::kWorld:
+      return 1;
+    case ErrorKind::kCancelled:
+      return ExitCodeOf(LastSignal());
   }
   return 1;
 }

@@ -20,10 +20,9 @@ std::string Padded(std::string text, std::size_t width) {
 }
 
 Json ToJson(const CatalogueModel& model, const std::string& path) {
-  return {{"name", model.name},       {"aliases", model.aliases},
-          {"bytes", model.n_bytes},   {"n_ctx", model.n_ctx},
-          {"licence", model.licence}, {"description", model.description},
-          {"path", path},             {"fetched", FileExists(path)}};
+  return {{"name", model.name},   {"aliases", model.aliases},   {"bytes", model.n_bytes},
+          {"n_ctx", model.n_ctx}, {"licence", model.licence},   {"description", model.description},
+          {"path", path},         {"fetched", FileExists(path)}};
 }
 
 // Two lines: name, size, whether it is there; then the description.
@@ -47,8 +46,8 @@ std::string Dump(const Json& json) {
 
 // Tokens whose KV fits the memory left beside the loaded model; 0 when the system does not say.
 std::int64_t TokensThatFit(const Model& model) {
-  std::int64_t fit = AvailableMemoryBytes() / std::max<std::int64_t>(
-                                                  model.info().kv_bytes_per_token, 1);
+  std::int64_t fit =
+      AvailableMemoryBytes() / std::max<std::int64_t>(model.info().kv_bytes_per_token, 1);
   // Whole pages take a little more than the tokens in them.
   while (fit > 0 && PredictKvBytes(model, fit) > AvailableMemoryBytes()) fit -= fit / 100 + 1;
   return fit;
@@ -88,8 +87,8 @@ std::string InfoText(const Model& model, const std::string& path) {
   const std::int64_t fit = TokensThatFit(model);
   std::string window = "none";
   if (info.sliding_window > 0) {
-    window = FormatCount(info.sliding_window) + " tokens in " +
-             FormatCount(info.n_sliding_layers) + " layers";
+    window = FormatCount(info.sliding_window) + " tokens in " + FormatCount(info.n_sliding_layers) +
+             " layers";
   }
   const std::pair<const char*, std::string> rows[] = {
       {"file", path},

@@ -23,9 +23,7 @@ std::string Fixed(double value, int digits) {
   return error == std::errc() ? std::string(text, end) : "?";
 }
 
-std::string TwoDigits(std::int64_t n) {
-  return (n < 10 ? "0" : "") + std::to_string(n);
-}
+std::string TwoDigits(std::int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); }
 
 }  // namespace
 

@@ -16,7 +16,8 @@ std::optional<double> ParseReal(std::string_view text);
 
 // "6,498".
 std::string FormatCount(std::int64_t n);
-// Three significant digits, more where the whole part needs them: "0.0421", "1.76", "52.3", "1,757".
+// Three significant digits, more where the whole part needs them: "0.0421", "1.76", "52.3",
+// "1,757".
 std::string FormatRate(double value);
 // "42 ms", "0.42 s", "12.3 s", "1:05 min", "1:02:03 h".
 std::string FormatSeconds(double seconds);

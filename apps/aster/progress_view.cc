@@ -75,7 +75,9 @@ std::string ProgressLine(const Progress& p) {
 }
 
 ProgressView::ProgressView(bool wanted)
-    : manner_(!wanted ? Manner::kNone : StderrIsTerminal() ? Manner::kBar : Manner::kLines) {}
+    : manner_(!wanted              ? Manner::kNone
+              : StderrIsTerminal() ? Manner::kBar
+                                   : Manner::kLines) {}
 
 void ProgressView::Say(const std::string& what) {
   if (manner_ != Manner::kBar) return;

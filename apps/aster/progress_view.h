@@ -1,5 +1,5 @@
-// How far the encoding is, on standard error: on a terminal one line with a bar, redrawn in place and
-// cleared at the end; elsewhere a plain line after every tenth of the work or five seconds.
+// How far the encoding is, on standard error: on a terminal one line with a bar, redrawn in place
+// and cleared at the end; elsewhere a plain line after every tenth of the work or five seconds.
 #pragma once
 
 #include <chrono>

@@ -34,10 +34,14 @@ std::string Manner(const Plan& plan) {
 // Why an answer is not whole; empty when it is.
 std::string Cut(Finish finish) {
   switch (finish) {
-    case Finish::kMaxTokens: return "; answer cut by -n";
-    case Finish::kContextFull: return "; answer cut: the trained length is used up";
-    case Finish::kCancelled: return "; answer stopped";
-    default: return "";
+    case Finish::kMaxTokens:
+      return "; answer cut by -n";
+    case Finish::kContextFull:
+      return "; answer cut: the trained length is used up";
+    case Finish::kCancelled:
+      return "; answer stopped";
+    default:
+      return "";
   }
 }
 
@@ -62,11 +66,16 @@ double Report::decode_tokens_per_s() const {
 
 std::string_view FinishName(Finish finish) {
   switch (finish) {
-    case Finish::kEndOfText: return "end_of_text";
-    case Finish::kStopString: return "stop_string";
-    case Finish::kMaxTokens: return "max_tokens";
-    case Finish::kContextFull: return "context_full";
-    case Finish::kCancelled: return "cancelled";
+    case Finish::kEndOfText:
+      return "end_of_text";
+    case Finish::kStopString:
+      return "stop_string";
+    case Finish::kMaxTokens:
+      return "max_tokens";
+    case Finish::kContextFull:
+      return "context_full";
+    case Finish::kCancelled:
+      return "cancelled";
   }
   return "";
 }
@@ -81,8 +90,8 @@ std::string MemoryLine(std::int64_t kv_bytes, std::int64_t available_bytes) {
 }
 
 std::string SummaryLine(const Report& r) {
-  const std::string decode =
-      r.answer.tokens.size() > 1 ? ", decode " + FormatRate(r.decode_tokens_per_s()) + " tokens/s"
+  const std::string decode = r.answer.tokens.size() > 1
+                                 ? ", decode " + FormatRate(r.decode_tokens_per_s()) + " tokens/s"
                                  : "";
   return "TTFT " + FormatSeconds(r.ttft_seconds()) + ", prefill " +
          FormatRate(r.prefill_tokens_per_s()) + " tokens/s" + decode + ", KV " +

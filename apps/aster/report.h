@@ -16,8 +16,8 @@ struct Report {
   std::string model_name;  // what -m said, or the file
   const Context& context;
   const Answer& answer;
-  std::int64_t n_context = 0;   // tokens the query saw
-  double encode_seconds = 0;    // of this answer's wait: 0 when the context was there already
+  std::int64_t n_context = 0;  // tokens the query saw
+  double encode_seconds = 0;   // of this answer's wait: 0 when the context was there already
 
   double ttft_seconds() const { return encode_seconds + answer.query_seconds; }
   // Tokens that had to be run before the first one of the answer, per second of TTFT.

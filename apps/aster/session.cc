@@ -44,8 +44,8 @@ void WarnAboutSpecialTokens(const Model& model, const std::string& document) {
   const auto as_special = model.Tokenize(document, false, true);
   const auto as_text = model.Tokenize(document, false, false);
   if (!as_special || !as_text || *as_special == *as_text) return;
-  const auto [special, text] = std::mismatch(as_special->begin(), as_special->end(),
-                                             as_text->begin(), as_text->end());
+  const auto [special, text] =
+      std::mismatch(as_special->begin(), as_special->end(), as_text->begin(), as_text->end());
   const std::string token = special == as_special->end() ? "" : model.TokenText(*special);
   Note("the document holds the text of special tokens, such as " + Shown(token) +
        ": the model reads them as such");

@@ -31,7 +31,7 @@ void WarnAboutSpecialTokens(const Model& model, const std::string& document);
 
 // Tokens to leave room for beside the context.
 struct Room {
-  std::int64_t n_query = 0;   // of the longest question, with the template's tokens around it
+  std::int64_t n_query = 0;  // of the longest question, with the template's tokens around it
   std::int64_t n_answer = 0;
 };
 
@@ -46,9 +46,9 @@ class Session {
   // Shows the plan, then encodes. kCancelled after a signal, with how far it came.
   Result<Context> Encode(std::span<const Token> tokens, Room room, Interruptible& work);
 
-  // Asks what of the prompt is not in the context yet, and writes the answer: as it comes, or as one
-  // JSON object. What the context holds beyond the prompt is forgotten first. encode_seconds counts
-  // towards the TTFT. kWorld when standard output fails.
+  // Asks what of the prompt is not in the context yet, and writes the answer: as it comes, or as
+  // one JSON object. What the context holds beyond the prompt is forgotten first. encode_seconds
+  // counts towards the TTFT. kWorld when standard output fails.
   Result<Answer> Ask(Context& context, std::span<const Token> prompt, double encode_seconds,
                      bool keep_turn, Interruptible& work);
 

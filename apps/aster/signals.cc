@@ -21,7 +21,7 @@ sigset_t Waited() {
   sigset_t set;
   sigemptyset(&set);
   for (const int number : {SIGINT, SIGTERM}) {
-    struct sigaction action{};
+    struct sigaction action {};
     sigaction(number, nullptr, &action);
     if (action.sa_handler != SIG_IGN) sigaddset(&set, number);
   }

@@ -8,9 +8,9 @@
 
 namespace aster::cli {
 
-// Blocks the two signals in this thread and in all that it starts later, ignores SIGPIPE, and starts
-// the thread that waits. Called once, first in main. A signal that the parent ignored (nohup) stays
-// ignored.
+// Blocks the two signals in this thread and in all that it starts later, ignores SIGPIPE, and
+// starts the thread that waits. Called once, first in main. A signal that the parent ignored
+// (nohup) stays ignored.
 void StartSignals();
 
 // Undoes that for a program that this process becomes by exec.

@@ -16,8 +16,8 @@ std::optional<std::size_t> FindInvalidUtf8(std::string_view text);
 bool IsBlank(std::string_view text);
 
 // The text with its control characters made visible, so that a terminal shows them and does not act
-// on them: ESC as ^[, DEL as ^?, C1 controls as <U+009B>, bytes that are no UTF-8 as <FF>. Line feed
-// and tab stay as they are.
+// on them: ESC as ^[, DEL as ^?, C1 controls as <U+009B>, bytes that are no UTF-8 as <FF>. Line
+// feed and tab stay as they are.
 std::string Printable(std::string_view text);
 
 // Printable, and on one line: line feed and tab become ^J and ^I too.

@@ -36,7 +36,7 @@ Result<int> RunTokenize(const Options& options) {
   if (!tokens) return tokens.error();
 
   Output output;
-  output.Write(options.json ? Json(loaded->model, *tokens)
+  output.Write(options.json         ? Json(loaded->model, *tokens)
                : options.count_only ? std::to_string(tokens->size()) + "\n"
                                     : Ids(*tokens));
   if (Status written = output.status(); !written) return written.error();

@@ -35,20 +35,20 @@ struct EncodeOptions {
   PlanOptions plan;  // ubatch_size is taken from the model
   // Called after every step, on the calling thread.
   std::function<void(const Progress&)> on_progress;
-  std::stop_token stop;      // raised: Encode returns kCancelled within one step
-  bool allow_long = false;   // go on past the length the model was trained for
+  std::stop_token stop;     // raised: Encode returns kCancelled within one step
+  bool allow_long = false;  // go on past the length the model was trained for
   // Query and answer tokens to leave room for when memory is checked, and, under
   // Attention::kLlama, in its cache of fixed size.
   std::int64_t reserve_tokens = 1024;
 };
 
-struct SamplingOptions {  // llama.cpp's samplers, names and defaults
-  float temperature = 0.8f;  // 0 = greedy
-  int top_k = 40;            // 0 = off
-  float top_p = 0.95f;       // 1 = off
-  float min_p = 0.05f;       // 0 = off
-  float repeat_penalty = 1.0f;  // 1 = off
-  int repeat_last_n = 64;       // tokens the penalty looks back on
+struct SamplingOptions {             // llama.cpp's samplers, names and defaults
+  float temperature = 0.8f;          // 0 = greedy
+  int top_k = 40;                    // 0 = off
+  float top_p = 0.95f;               // 1 = off
+  float min_p = 0.05f;               // 0 = off
+  float repeat_penalty = 1.0f;       // 1 = off
+  int repeat_last_n = 64;            // tokens the penalty looks back on
   std::uint32_t seed = 0xFFFFFFFFu;  // 0xFFFFFFFF = a random one
 };
 
@@ -58,8 +58,8 @@ struct AskOptions {
   std::vector<std::string> stop_strings;  // the answer ends before the first of these
   // Pieces of the answer as they come; always whole UTF-8 characters.
   std::function<void(std::string_view)> on_text;
-  std::stop_token stop;     // raised: the answer ends there, finish = kCancelled
-  bool keep_turn = false;   // query and answer join what the next query sees
+  std::stop_token stop;    // raised: the answer ends there, finish = kCancelled
+  bool keep_turn = false;  // query and answer join what the next query sees
   bool allow_long = false;
 };
 
@@ -81,8 +81,8 @@ struct Answer {
   std::vector<Token> tokens;  // without the end-of-text token
   Finish finish = Finish::kEndOfText;
   std::int64_t n_query = 0;
-  double query_seconds = 0;   // from Ask to the first token
-  double decode_seconds = 0;  // from the first token to the last
+  double query_seconds = 0;                // from Ask to the first token
+  double decode_seconds = 0;               // from the first token to the last
   std::vector<TokenLogprob> top_logprobs;  // of the first answer token, ten best, best first
 };
 
@@ -92,8 +92,8 @@ class ContextState;
 
 class Context {
  public:
-  // Encodes the tokens by the plan that the options ask for. Before any work it checks the plan, the
-  // trained length and the memory: kInvalidArgument or kWorld with both numbers.
+  // Encodes the tokens by the plan that the options ask for. Before any work it checks the plan,
+  // the trained length and the memory: kInvalidArgument or kWorld with both numbers.
   static Result<Context> Encode(const Model& model, std::span<const Token> tokens,
                                 const EncodeOptions& options);
 

@@ -1,7 +1,7 @@
 // A GGUF model, loaded once and shared by any number of contexts.
 //
-// Threads: const members may be called from several threads. Encode and Ask of contexts that share a
-// model take turns: one forward pass runs at a time and uses all of the model's threads.
+// Threads: const members may be called from several threads. Encode and Ask of contexts that share
+// a model take turns: one forward pass runs at a time and uses all of the model's threads.
 #pragma once
 
 #include <cstdint>
@@ -18,25 +18,25 @@ namespace aster {
 using Token = std::int32_t;
 
 struct ModelOptions {
-  int n_threads = 0;                 // 0 = the CPUs this process may use
-  std::int64_t ubatch_size = 512;    // most tokens in one pass; more is faster and takes memory
+  int n_threads = 0;               // 0 = the CPUs this process may use
+  std::int64_t ubatch_size = 512;  // most tokens in one pass; more is faster and takes memory
   // How linear layers of a prefill are computed. kAuto takes oneDNN where it was seen to pay.
   enum class Linear { kAuto, kGgml, kOneDnn } linear = Linear::kAuto;
-  bool verbose = false;              // llama.cpp's own log to standard error
+  bool verbose = false;  // llama.cpp's own log to standard error
 };
 
 struct ModelInfo {
-  std::string architecture;   // "llama", "qwen2", ...
-  std::string description;    // llama.cpp's one-line description, e.g. "llama 256M Q4_1"
+  std::string architecture;  // "llama", "qwen2", ...
+  std::string description;   // llama.cpp's one-line description, e.g. "llama 256M Q4_1"
   std::int64_t n_parameters = 0;
-  std::int64_t n_bytes = 0;   // of all tensors
+  std::int64_t n_bytes = 0;  // of all tensors
   std::int64_t n_layers = 0;
-  std::int64_t n_heads = 0;   // of the first layer
+  std::int64_t n_heads = 0;  // of the first layer
   std::int64_t n_kv_heads = 0;
-  std::int64_t head_dim = 0;    // of K
+  std::int64_t head_dim = 0;  // of K
   std::int64_t head_dim_v = 0;
   std::int64_t n_vocab = 0;
-  std::int64_t n_ctx_train = 0;  // longest context the model was trained for, in tokens
+  std::int64_t n_ctx_train = 0;     // longest context the model was trained for, in tokens
   std::int64_t sliding_window = 0;  // tokens, 0 = none
   std::int64_t n_sliding_layers = 0;
   std::int64_t kv_bytes_per_token = 0;  // of Aster's store, all layers, K and V in bf16
@@ -78,7 +78,8 @@ class Model {
   // without a template gets the contents joined by blank lines.
   Result<std::string> RenderChat(std::span<const Message> messages) const;
 
-  // A prompt cut where the question starts: tokens[0, n_context) is the context, the rest the query.
+  // A prompt cut where the question starts: tokens[0, n_context) is the context, the rest the
+  // query.
   struct Prompt {
     std::vector<Token> tokens;
     std::int64_t n_context = 0;

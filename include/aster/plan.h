@@ -39,9 +39,9 @@ struct Step {
 
 struct PlanOptions {
   Attention attention = Attention::kAuto;
-  std::int64_t block_size = 0;    // tokens; 0 = auto, see AutoBlockSize
-  std::int64_t anchor_size = -1;  // tokens; -1 = block_size, 0 = no anchor
-  std::int64_t ubatch_size = 512; // most tokens in one step, >= 1
+  std::int64_t block_size = 0;     // tokens; 0 = auto, see AutoBlockSize
+  std::int64_t anchor_size = -1;   // tokens; -1 = block_size, 0 = no anchor
+  std::int64_t ubatch_size = 512;  // most tokens in one step, >= 1
 };
 
 inline constexpr std::int64_t kMinBlockSize = 16;
@@ -64,9 +64,10 @@ struct Plan {
 // kMaxAutoBlockSize: the paper keeps 97 to 100 % of full attention's accuracy at a quarter.
 std::int64_t AutoBlockSize(std::int64_t n_context);
 
-// Errors, kInvalidArgument: a block below kMinBlockSize or larger than the context, an anchor larger
-// than the block or negative, star with less than one token. kAuto never fails for a short context:
-// it takes dense. Options that dense does not use (sizes with kDense or kLlama) are refused.
+// Errors, kInvalidArgument: a block below kMinBlockSize or larger than the context, an anchor
+// larger than the block or negative, star with less than one token. kAuto never fails for a short
+// context: it takes dense. Options that dense does not use (sizes with kDense or kLlama) are
+// refused.
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
 
 // Causal (query, key) pairs that the plan's steps compute: the unit of attention work.

@@ -16,10 +16,10 @@
 namespace aster {
 namespace {
 
-constexpr std::int64_t kTasksPerThread = 16;   // so that the last task to end is a small share
-constexpr std::int64_t kMinRowsPerTask = 96;   // fewer rows cost more per key than they balance
+constexpr std::int64_t kTasksPerThread = 16;       // so that the last task to end is a small share
+constexpr std::int64_t kMinRowsPerTask = 96;       // fewer rows cost more per key than they balance
 constexpr std::int64_t kEnoughTasksPerThread = 4;  // with fewer, the keys are split too
-constexpr std::int64_t kMinKeysPerSplit = 512;  // a merge of a row costs about 4 keys
+constexpr std::int64_t kMinKeysPerSplit = 512;     // a merge of a row costs about 4 keys
 constexpr std::int64_t kMinWorkToShare = 500'000;  // multiply-adds: 20 us, a few wake-ups
 
 struct Task {
@@ -145,8 +145,7 @@ Cut Attender::Impl::ChooseCut(const AttendCall& call) const {
   const std::int64_t n_tasks = n_kv_heads * n_chunks;
   const std::int64_t most_splits =
       n_threads == 1 ? 1 : DivideUp(kEnoughTasksPerThread * n_threads, n_tasks);
-  const std::int64_t n_splits =
-      std::clamp<std::int64_t>(n_keys / kMinKeysPerSplit, 1, most_splits);
+  const std::int64_t n_splits = std::clamp<std::int64_t>(n_keys / kMinKeysPerSplit, 1, most_splits);
   result.splits.push_back(0);
   for (std::int64_t i = 1; i < n_splits; ++i) {
     result.splits.push_back(PositionOfKey(call.ranges, begin, n_keys * i / n_splits));
@@ -217,8 +216,8 @@ void Attender::Impl::RunTask(const AttendCall& call, const Task& task, void* tas
 void Attender::Impl::MergeSplits(const AttendCall& call, std::int64_t kv_head, std::int64_t row) {
   const auto dim_v = static_cast<std::size_t>(call.head_dim_v);
   const auto partial = [&](std::int64_t split) {
-    const auto at = static_cast<std::size_t>(
-        (split * std::ssize(call.kv) + kv_head) * rows_per_kv_head + row);
+    const auto at =
+        static_cast<std::size_t>((split * std::ssize(call.kv) + kv_head) * rows_per_kv_head + row);
     return AttentionState{{&partial_out[at * dim_v], dim_v}, {&partial_lse[at], 1}};
   };
   const AttentionState all = partial(0);

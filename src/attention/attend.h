@@ -42,14 +42,14 @@ struct AttendCall {
   int head_dim = 0;    // 1..256
   int head_dim_v = 0;  // 1..256
 
-  std::span<const KvView> kv;  // one per KV head; head h reads kv[h / group_size]
+  std::span<const KvView> kv;        // one per KV head; head h reads kv[h / group_size]
   std::span<const KeyRange> ranges;  // disjoint, ascending, within the store
   std::int64_t first_position = 0;
   Window window;
 
   float scale = 1.0f;
-  float softcap = 0.0f;           // 0 = none; else scores become softcap * tanh(score / softcap)
-  const float* sinks = nullptr;   // [n_heads] logits that take part in the sum only; or null
+  float softcap = 0.0f;          // 0 = none; else scores become softcap * tanh(score / softcap)
+  const float* sinks = nullptr;  // [n_heads] logits that take part in the sum only; or null
 
   // Strides as for q. lse is [n_tokens, n_heads] row-major, or null when not wanted.
   float* out = nullptr;

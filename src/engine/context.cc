@@ -125,8 +125,7 @@ class ProgressMeter {
 
  private:
   double Work(const Step& step) const {
-    return per_token_ * static_cast<double>(step.tokens.size()) +
-           per_pair_ * CausalPairs({step});
+    return per_token_ * static_cast<double>(step.tokens.size()) + per_pair_ * CausalPairs({step});
   }
 
   const EncodeOptions& options_;
@@ -210,8 +209,8 @@ class Generation {
   }
 
   static std::span<const Token> Recent(const ContextState& state, const AskOptions& options) {
-    const auto n = std::min<std::size_t>(std::max(options.sampling.repeat_last_n, 0),
-                                         state.tokens.size());
+    const auto n =
+        std::min<std::size_t>(std::max(options.sampling.repeat_last_n, 0), state.tokens.size());
     return std::span<const Token>(state.tokens).last(n);
   }
 
@@ -224,8 +223,8 @@ class Generation {
 
 // Most tokens the answer may have after everything in the state.
 std::int64_t AnswerLimit(const ContextState& state, const AskOptions& options) {
-  std::int64_t room = state.stock != nullptr ? state.stock->capacity() - state.size()
-                                             : std::int64_t{1} << 40;
+  std::int64_t room =
+      state.stock != nullptr ? state.stock->capacity() - state.size() : std::int64_t{1} << 40;
   if (!options.allow_long || options.max_tokens < 0) {
     room = std::min(room, state.model->info.n_ctx_train - state.size());
   }
@@ -325,7 +324,8 @@ Result<Answer> Context::Ask(std::span<const Token> query, const AskOptions& opti
   } else {
     status = logits.error();
   }
-  if (!status || !options.keep_turn) {
+  const bool keeps = status.ok() && options.keep_turn && !answer.top_logprobs.empty();
+  if (!keeps) {  // a query that was cut off leaves nothing behind either
     if (Status rewound = state.Truncate(before); !rewound) return rewound.error();
   }
   if (!status) return status.error();
@@ -336,8 +336,7 @@ std::span<const Token> Context::tokens() const { return state_->tokens; }
 
 std::int64_t Context::CommonPrefix(std::span<const Token> prompt) const {
   const auto& held = state_->tokens;
-  return std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end()).first -
-         held.begin();
+  return std::mismatch(held.begin(), held.end(), prompt.begin(), prompt.end()).first - held.begin();
 }
 
 Status Context::Rewind(std::int64_t n) {

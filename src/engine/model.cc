@@ -1,5 +1,7 @@
 #include "aster/model.h"
 
+#include <malloc.h>
+
 #include "base/check.h"
 #include "base/system.h"
 #include "engine/model_state.h"
@@ -53,6 +55,9 @@ Result<Model> Model::Load(const std::string& path, const ModelOptions& options) 
   state->pass = std::move(*pass);
   state->info = state->llama->Info();
   AddAttentionFacts(*state->pass, &state->info);
+#if defined(__GLIBC__)
+  malloc_trim(0);  // reading a vocabulary leaves megabytes of holes
+#endif
   return Model(std::move(state));
 }
 
@@ -65,9 +70,7 @@ const ModelInfo& Model::info() const { return state_->info; }
 int Model::n_threads() const { return state_->options.n_threads; }
 std::int64_t Model::ubatch_size() const { return state_->options.ubatch_size; }
 std::string_view Model::isa() const { return state_->pass->kernels().name; }
-std::string_view Model::linear() const {
-  return state_->pass->uses_onednn() ? "onednn" : "ggml";
-}
+std::string_view Model::linear() const { return state_->pass->uses_onednn() ? "onednn" : "ggml"; }
 
 Result<std::vector<Token>> Model::Tokenize(std::string_view text, bool add_special,
                                            bool parse_special) const {

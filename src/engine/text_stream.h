@@ -1,4 +1,5 @@
-// From token pieces to text a person can be shown: whole UTF-8 characters, nothing of a stop string.
+// From token pieces to text a person can be shown: whole UTF-8 characters, nothing of a stop
+// string.
 #pragma once
 
 #include <functional>

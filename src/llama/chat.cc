@@ -1,9 +1,11 @@
-// From a conversation to tokens, through the model's own chat template and llama.cpp's Jinja engine.
+// From a conversation to tokens, through the model's own chat template and llama.cpp's Jinja
+// engine.
+
+#include "chat.h"
 
 #include <algorithm>
 #include <exception>
 
-#include "chat.h"
 #include "llama.h"
 #include "llama/llama_model.h"
 
@@ -83,8 +85,8 @@ Result<Model::Prompt> LlamaModel::BuildPrompt(std::span<const Message> messages,
 
   Model::Prompt prompt;
   prompt.tokens = std::move(*tokens);
-  const auto seam = std::mismatch(prompt.tokens.begin(), prompt.tokens.end(), before->begin(),
-                                  before->end());
+  const auto seam =
+      std::mismatch(prompt.tokens.begin(), prompt.tokens.end(), before->begin(), before->end());
   prompt.n_context = seam.first - prompt.tokens.begin();
   // A BPE merge may join the last character before the question with the question: such a token
   // differs in `before` and so belongs to the query. At least one token is left to ask with.

@@ -1,5 +1,8 @@
 #include "llama/device.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -14,6 +17,9 @@
 
 namespace aster {
 namespace {
+
+// Steps of fewer tokens leave the cache's memory alone: a decode would only fault it in again.
+constexpr std::int64_t kMinTokensToForget = 64;
 
 // The scope open on this thread.
 struct OpenScope {
@@ -47,8 +53,8 @@ std::string WhyNot(const ggml_tensor* op) {
   const ggml_tensor* k = op->src[1];
   const ggml_tensor* v = op->src[2];
   if (k->ne[0] > kMaxHeadDim || v->ne[0] > kMaxHeadDim) {
-    return "its head size is " + std::to_string(std::max(k->ne[0], v->ne[0])) +
-           ", at most " + std::to_string(kMaxHeadDim) + " is served";
+    return "its head size is " + std::to_string(std::max(k->ne[0], v->ne[0])) + ", at most " +
+           std::to_string(kMaxHeadDim) + " is served";
   }
   if (OpParam(op, 1) != 0.0f) return "it uses ALiBi position biases";
   if (CacheLayer(k) < 0) return "its attention does not read llama.cpp's plain KV cache";
@@ -86,8 +92,8 @@ bool Supports(ggml_backend_dev_t, const ggml_tensor* op) {
 // looked at: enough to catch a layer whose window was read wrongly.
 bool MaskAgrees(const ggml_tensor* mask, const Window& window, const ServedStep& step) {
   for (const std::int64_t row : {std::int64_t{0}, step.n_tokens / 2, step.n_tokens - 1}) {
-    const auto* cells = reinterpret_cast<const ggml_fp16_t*>(
-        static_cast<const char*>(mask->data) + row * mask->nb[1]);
+    const auto* cells = reinterpret_cast<const ggml_fp16_t*>(static_cast<const char*>(mask->data) +
+                                                             row * mask->nb[1]);
     const std::int64_t begin = WindowBegin(window, step.first + row) - step.first;
     for (std::int64_t cell = 0; cell < mask->ne[0]; ++cell) {
       const bool seen = ggml_fp16_to_fp32(cells[cell]) == 0.0f;
@@ -107,6 +113,18 @@ bool FailStep(ServedStep& step, std::string why) {
   return false;
 }
 
+// Gives the memory behind K or V of llama.cpp's cache back to the system: the store has what was in
+// it, and the next ubatch writes before anything reads. So the cache costs one layer's ubatch at a
+// time instead of all layers'. Whole pages only: a neighbour's bytes stay.
+void ForgetCells(const ggml_tensor* cells) {
+  const ggml_tensor* cache = cells->view_src != nullptr ? cells->view_src : cells;
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto data = reinterpret_cast<std::uintptr_t>(cache->data);
+  const std::uintptr_t begin = (data + page - 1) / page * page;
+  const std::uintptr_t end = (data + ggml_nbytes(cache)) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tensor* op) {
   if (step.appended[node.layer]) return true;  // layers may share one cache (Gemma 3n)
   if (!(step.store->layers()[node.layer] == node.shape)) {
@@ -114,6 +132,10 @@ bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tenso
   }
   step.store->Append(node.layer, step.first, step.n_tokens, Rows(op->src[1]), Rows(op->src[2]));
   step.appended[node.layer] = true;
+  if (step.n_tokens >= kMinTokensToForget) {
+    ForgetCells(op->src[1]);
+    ForgetCells(op->src[2]);
+  }
   return true;
 }
 

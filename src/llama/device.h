@@ -1,11 +1,11 @@
 // The hook into llama.cpp: a ggml device that serves attention from Aster's KV store.
 //
-// ggml's scheduler offers each graph node to the devices before the CPU. While a DeviceScope is open
-// on a thread, this one claims FLASH_ATTN_EXT and large MUL_MAT nodes of the llama.cpp calls made on
-// it; with no scope open it claims nothing and llama.cpp runs as shipped. For an attention node of
-// one ubatch the device appends the ubatch's K and V to the store, attends over the ranges that the
-// step may see and the ubatch's own tokens, and writes the node's output. llama.cpp's own cache only
-// ever holds that ubatch.
+// ggml's scheduler offers each graph node to the devices before the CPU. While a DeviceScope is
+// open on a thread, this one claims FLASH_ATTN_EXT and large MUL_MAT nodes of the llama.cpp calls
+// made on it; with no scope open it claims nothing and llama.cpp runs as shipped. For an attention
+// node of one ubatch the device appends the ubatch's K and V to the store, attends over the ranges
+// that the step may see and the ubatch's own tokens, and writes the node's output. llama.cpp's own
+// cache only ever holds that ubatch.
 #pragma once
 
 #include <cstdint>

@@ -33,8 +33,8 @@ enum class Outputs { kNone, kLast, kAll };
 class ForwardPass {
  public:
   // Makes the llama_context (its cache one ubatch long) and looks at every attention node of one
-  // pass, computing none: layers() then says what a KvStore must hold. Errors: kWorld when the graph
-  // has attention that the device cannot serve.
+  // pass, computing none: layers() then says what a KvStore must hold. Errors: kWorld when the
+  // graph has attention that the device cannot serve.
   static Result<std::unique_ptr<ForwardPass>> Make(const LlamaModel& model,
                                                    const ForwardOptions& options);
   ~ForwardPass();

@@ -23,14 +23,16 @@ std::string WhyNotServed(const llama_model* model) {
   const llama_hparams& hparams = model->hparams;
   if (llama_model_is_recurrent(model)) return "it is recurrent and keeps no keys to attend to";
   if (llama_model_is_hybrid(model)) return "some of its layers are recurrent";
-  if (llama_model_is_diffusion(model)) return "it is a diffusion model and does not decode in order";
+  if (llama_model_is_diffusion(model))
+    return "it is a diffusion model and does not decode in order";
   if (llama_model_has_encoder(model)) return "it has an encoder";
   if (!llama_model_has_decoder(model)) return "it has no decoder";
   if (!hparams.causal_attn) return "its attention is not causal";
   if (hparams.use_alibi || hparams.f_max_alibi_bias > 0.0f) return "it uses ALiBi position biases";
   if (hparams.swa_type == LLAMA_SWA_TYPE_SYMMETRIC) return "its sliding window looks ahead";
   for (const auto& layer : model->layers) {
-    if (layer.rope_long != nullptr) return "its rope factors depend on the context length (longrope)";
+    if (layer.rope_long != nullptr)
+      return "its rope factors depend on the context length (longrope)";
   }
   return {};
 }

@@ -17,7 +17,8 @@ thread_local std::string first_error;
 // "llama_model_load: error loading model: x\n" -> "error loading model: x"
 std::string_view WithoutFunctionName(std::string_view line) {
   const std::size_t colon = line.find(": ");
-  if (colon != std::string_view::npos && line.substr(0, colon).find(' ') == std::string_view::npos) {
+  if (colon != std::string_view::npos &&
+      line.substr(0, colon).find(' ') == std::string_view::npos) {
     line.remove_prefix(colon + 2);
   }
   while (!line.empty() && (line.back() == '\n' || line.back() == ' ')) line.remove_suffix(1);

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <fstream>
@@ -11,6 +12,7 @@
 
 #include "llama.h"
 #include "llama/device.h"
+#include "llama/gguf_check.h"
 #include "llama/hyperparameters.h"
 #include "llama/llama_log.h"
 
@@ -40,6 +42,10 @@ void InitOnce() {
   std::call_once(once, [] {
     RegisterDevice();
     llama_backend_init();
+    // What is left of llama.cpp's assertions says one line, and starts no debugger.
+    ggml_set_abort_callback([](const char* message) {
+      std::fprintf(stderr, "aster: llama.cpp gave up: %s\n", message);
+    });
   });
 }
 
@@ -53,6 +59,7 @@ std::string MetaString(const llama_model* model, const char* key) {
 Result<std::unique_ptr<LlamaModel>> LlamaModel::Load(const std::string& path) {
   if (Status status = CheckFile(path); !status) return status.error();
   InitOnce();
+  if (Status status = CheckGguf(path); !status) return status.error();
   TakeLlamaError();
   llama_model_params params = llama_model_default_params();
   params.n_gpu_layers = 0;

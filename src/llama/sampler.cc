@@ -15,7 +15,8 @@ Sampler::Sampler(const SamplingOptions& options, std::int32_t n_vocab,
     : chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())) {
   const auto add = [this](llama_sampler* s) { llama_sampler_chain_add(chain_, s); };
   if (options.repeat_penalty != 1.0f) {
-    add(llama_sampler_init_penalties(n_vocab, options.repeat_last_n, options.repeat_penalty, 0.0f, 0.0f));
+    add(llama_sampler_init_penalties(n_vocab, options.repeat_last_n, options.repeat_penalty, 0.0f,
+                                     0.0f));
   }
   if (options.temperature <= 0.0f) {
     add(llama_sampler_init_greedy());

@@ -11,7 +11,9 @@
 namespace aster {
 namespace {
 
-bool StopRequested(void* stop) { return static_cast<const std::stop_token*>(stop)->stop_requested(); }
+bool StopRequested(void* stop) {
+  return static_cast<const std::stop_token*>(stop)->stop_requested();
+}
 
 }  // namespace
 

@@ -36,9 +36,9 @@ void ExpectError(const char* what, const AttendCase& c, const Kernels& kernels, 
                  const std::vector<double>& want, double floor) {
   const WorstError worst = FindWorst(got, want), allowed = FindWorst(naive, want);
   EXPECT_LE(worst.error, 2 * allowed.error + floor)
-      << "case " << c << ", ISA " << kernels.name << ", " << what << "[" << worst.index
-      << "]: got " << got[worst.index] << ", want " << want[worst.index] << ", naive error "
-      << allowed.error << ", floor " << floor << ", seed " << seed;
+      << "case " << c << ", ISA " << kernels.name << ", " << what << "[" << worst.index << "]: got "
+      << got[worst.index] << ", want " << want[worst.index] << ", naive error " << allowed.error
+      << ", floor " << floor << ", seed " << seed;
 }
 
 }  // namespace
@@ -75,9 +75,9 @@ AttendData::AttendData(const AttendCase& c, std::uint32_t seed) : case_(c), rang
     std::fill_n(&k_[j * k_row], k_row, std::numeric_limits<float>::quiet_NaN());
     std::fill_n(&v_[j * v_row], v_row, kHuge);
   }
-  packed_ = std::make_unique<PackedKv>(PlainKv{k_.data(), v_.data()},
-                                       static_cast<std::size_t>(n_keys), c.n_kv_heads, c.head_dim,
-                                       c.head_dim_v);
+  packed_ =
+      std::make_unique<PackedKv>(PlainKv{k_.data(), v_.data()}, static_cast<std::size_t>(n_keys),
+                                 c.n_kv_heads, c.head_dim, c.head_dim_v);
 }
 
 bool AttendData::IsVisible(std::int64_t key) const {
@@ -141,9 +141,8 @@ AttendResult AttendData::Naive(bool rounds_to_bf16) const {
       const float sink = call.sinks ? call.sinks[h] * log2_e : -INFINITY;
       float max = sink;
       for (std::int64_t j = WindowBegin(call.window, position); j <= position; ++j) {
-        if (!std::any_of(ranges_.begin(), ranges_.end(), [&](const KeyRange& r) {
-              return r.begin <= j && j < r.end;
-            })) {
+        if (!std::any_of(ranges_.begin(), ranges_.end(),
+                         [&](const KeyRange& r) { return r.begin <= j && j < r.end; })) {
           continue;
         }
         rows.push_back(Size(j, case_.n_kv_heads) + static_cast<std::size_t>(kv_head));
@@ -188,8 +187,7 @@ void ExpectLawful(const AttendCase& c, const Kernels& kernels, std::uint32_t see
     if (!std::isinf(x)) largest_lse = std::max(largest_lse, std::abs(x));
   }
   ExpectError("out", c, kernels, seed, got.out, naive.out, want.out, rounding * data.MaxValue());
-  ExpectError("lse", c, kernels, seed, got.lse, naive.lse, want.lse,
-              std::exp2(-22) * largest_lse);
+  ExpectError("lse", c, kernels, seed, got.lse, naive.lse, want.lse, std::exp2(-22) * largest_lse);
 }
 
 }  // namespace aster

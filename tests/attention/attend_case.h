@@ -28,7 +28,7 @@ struct AttendCase {
   bool sinks = false;
   float score_size = 1;        // standard deviation of the scores
   bool constant_rows = false;  // all keys of a head alike, so all weights of a row
-  int n_threads = 1;  // threads that wait for each other cost a busy machine much time
+  int n_threads = 1;           // threads that wait for each other cost a busy machine much time
 };
 std::ostream& operator<<(std::ostream& out, const AttendCase& c);
 

@@ -48,15 +48,18 @@ TEST_P(Attend, IsLawfulForEveryNumberOfTokens) {
   for (std::int64_t n = 1; n <= 20; ++n) ExpectAllLawful({{.name = "few", .n_tokens = n}});
   for (const std::int64_t n : {63, 64, 65, 127, 128, 200}) {
     for (const std::int64_t first : {0, 1, 57, 300}) {
-      ExpectAllLawful({{.name = "many", .head_dim = 32, .head_dim_v = 32, .n_tokens = n,
+      ExpectAllLawful({{.name = "many",
+                        .head_dim = 32,
+                        .head_dim_v = 32,
+                        .n_tokens = n,
                         .first_position = first}});
     }
   }
 }
 
 TEST_P(Attend, IsLawfulForEveryContextLengthAroundStepsAndPages) {
-  for (const std::int64_t length : {0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256,
-                                    257, 511, 512, 513, 700}) {
+  for (const std::int64_t length :
+       {0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 255, 256, 257, 511, 512, 513, 700}) {
     ExpectAllLawful({{.name = "one token", .n_tokens = 1, .first_position = length},
                      {.name = "three tokens", .n_tokens = 3, .first_position = length}});
   }
@@ -65,16 +68,38 @@ TEST_P(Attend, IsLawfulForEveryContextLengthAroundStepsAndPages) {
 TEST_P(Attend, SharesLongContextsOutAmongThreads) {
   for (const int n_threads : {1, 2, 3, 5}) {
     ExpectAllLawful({
-        {.name = "decode", .n_heads = 6, .n_tokens = 1, .first_position = 5000,
+        {.name = "decode",
+         .n_heads = 6,
+         .n_tokens = 1,
+         .first_position = 5000,
          .n_threads = n_threads},
-        {.name = "MQA", .n_heads = 5, .n_kv_heads = 1, .head_dim = 40, .head_dim_v = 24,
-         .n_tokens = 2, .first_position = 2100, .sinks = true, .n_threads = n_threads},
-        {.name = "gaps", .n_tokens = 3, .first_position = 4000,
-         .ranges = {{3, 700}, {1500, 1510}, {2000, 3333}, {3990, 4003}}, .n_threads = n_threads},
-        {.name = "window", .n_tokens = 1, .first_position = 4000, .window = {1500, false},
+        {.name = "MQA",
+         .n_heads = 5,
+         .n_kv_heads = 1,
+         .head_dim = 40,
+         .head_dim_v = 24,
+         .n_tokens = 2,
+         .first_position = 2100,
+         .sinks = true,
          .n_threads = n_threads},
-        {.name = "prefill", .n_heads = 3, .n_kv_heads = 1, .head_dim = 32, .head_dim_v = 32,
-         .n_tokens = 333, .first_position = 600, .n_threads = n_threads},
+        {.name = "gaps",
+         .n_tokens = 3,
+         .first_position = 4000,
+         .ranges = {{3, 700}, {1500, 1510}, {2000, 3333}, {3990, 4003}},
+         .n_threads = n_threads},
+        {.name = "window",
+         .n_tokens = 1,
+         .first_position = 4000,
+         .window = {1500, false},
+         .n_threads = n_threads},
+        {.name = "prefill",
+         .n_heads = 3,
+         .n_kv_heads = 1,
+         .head_dim = 32,
+         .head_dim_v = 32,
+         .n_tokens = 333,
+         .first_position = 600,
+         .n_threads = n_threads},
     });
   }
 }
@@ -85,18 +110,20 @@ TEST_P(Attend, SeesTheRangesItIsGivenAndNoOther) {
       {.name = "several", .ranges = {{1, 2}, {5, 17}, {40, 41}, {63, 66}, {90, 107}}},
       {.name = "in one step", .first_position = 200, .ranges = {{65, 70}, {80, 90}, {127, 128}}},
       {.name = "empty ones", .ranges = {{0, 0}, {10, 10}, {20, 30}, {100, 100}}},
-      {.name = "star", .n_tokens = 40, .first_position = 900,
-       .ranges = {{0, 256}, {768, 940}}},
-      {.name = "star, unaligned", .n_tokens = 33, .first_position = 901,
+      {.name = "star", .n_tokens = 40, .first_position = 900, .ranges = {{0, 256}, {768, 940}}},
+      {.name = "star, unaligned",
+       .n_tokens = 33,
+       .first_position = 901,
        .ranges = {{0, 250}, {751, 934}}},
       {.name = "later than the rows", .first_position = 50, .ranges = {{0, 10}, {200, 300}}},
       {.name = "nothing", .see_nothing = true},
       {.name = "nothing, sinks", .see_nothing = true, .sinks = true},
       {.name = "nothing before the rows", .first_position = 50, .ranges = {{57, 200}}},
-      {.name = "nothing for the first rows", .n_tokens = 9, .first_position = 50,
+      {.name = "nothing for the first rows",
+       .n_tokens = 9,
+       .first_position = 50,
        .ranges = {{54, 59}}},
-      {.name = "an empty step first", .n_tokens = 150, .first_position = 10,
-       .ranges = {{30, 160}}},
+      {.name = "an empty step first", .n_tokens = 150, .first_position = 10, .ranges = {{30, 160}}},
   });
 }
 
@@ -106,10 +133,17 @@ TEST_P(Attend, AppliesWindows) {
       ExpectAllLawful({
           {.name = "short", .n_tokens = 20, .first_position = 300, .window = {size, chunked}},
           {.name = "from 0", .n_tokens = 140, .first_position = 0, .window = {size, chunked}},
-          {.name = "gap", .n_tokens = 9, .first_position = 300,
-           .ranges = {{0, 100}, {250, 290}, {300, 309}}, .window = {size, chunked}},
-          {.name = "gap, sinks", .n_tokens = 9, .first_position = 300,
-           .ranges = {{0, 200}, {308, 309}}, .window = {size, chunked}, .sinks = true},
+          {.name = "gap",
+           .n_tokens = 9,
+           .first_position = 300,
+           .ranges = {{0, 100}, {250, 290}, {300, 309}},
+           .window = {size, chunked}},
+          {.name = "gap, sinks",
+           .n_tokens = 9,
+           .first_position = 300,
+           .ranges = {{0, 200}, {308, 309}},
+           .window = {size, chunked},
+           .sinks = true},
       });
     }
   }
@@ -131,8 +165,11 @@ TEST_P(Attend, StandsLargeScoresAndConstantRows) {
     ExpectAllLawful({
         {.name = "random", .n_tokens = 70, .score_size = score_size},
         {.name = "constant", .n_tokens = 70, .score_size = score_size, .constant_rows = true},
-        {.name = "constant, long", .n_tokens = 2, .first_position = 3000,
-         .score_size = score_size, .constant_rows = true},
+        {.name = "constant, long",
+         .n_tokens = 2,
+         .first_position = 3000,
+         .score_size = score_size,
+         .constant_rows = true},
     });
   }
 }
@@ -142,8 +179,13 @@ TEST_P(Attend, AgreesWithTheLawOnAllSmallInputs) {
   for (std::int64_t n_tokens = 1; n_tokens <= 3; ++n_tokens) {
     for (std::int64_t position = 0; position <= 34; position += n_tokens) {
       for (std::int64_t begin = 0; begin <= position; begin += 1 + begin / 4) {
-        ExpectAllLawful({{.name = "small", .n_heads = 2, .n_kv_heads = 1, .head_dim = 3,
-                          .head_dim_v = 2, .n_tokens = n_tokens, .first_position = position,
+        ExpectAllLawful({{.name = "small",
+                          .n_heads = 2,
+                          .n_kv_heads = 1,
+                          .head_dim = 3,
+                          .head_dim_v = 2,
+                          .n_tokens = n_tokens,
+                          .first_position = position,
                           .ranges = {{begin, position + 1}}}});
       }
     }

@@ -37,8 +37,8 @@ class IsaTest : public testing::TestWithParam<const char*> {
   const Kernels* kernels_ = nullptr;
 };
 
-#define ASTER_FOR_EACH_ISA(Suite)                                                        \
-  INSTANTIATE_TEST_SUITE_P(Isa, Suite,                                                   \
+#define ASTER_FOR_EACH_ISA(Suite)                                                          \
+  INSTANTIATE_TEST_SUITE_P(Isa, Suite,                                                     \
                            testing::Values("scalar", "avx2", "avx512", "avx512_emulated"), \
                            [](const auto& isa) { return std::string(isa.param); })
 

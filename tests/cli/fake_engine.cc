@@ -1,6 +1,6 @@
 // An engine that only pretends: a token is a byte, time passes by sleeping, the answer is what the
-// environment says. With it the program's own behaviour (signals, progress, streams, turns) is tested
-// at exact moments and within a second. The plan is the real one.
+// environment says. With it the program's own behaviour (signals, progress, streams, turns) is
+// tested at exact moments and within a second. The plan is the real one.
 //
 //   ASTER_FAKE_STEP_MS   time of a step of the encoding     ASTER_FAKE_CTX  the trained length
 //   ASTER_FAKE_TOKEN_MS  time of a token of the answer      ASTER_FAKE_MEMORY  bytes available

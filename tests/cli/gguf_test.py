@@ -51,7 +51,6 @@ class ModelFiles(Case):
                 path = self.file("cut.gguf", whole[:n])
                 self.check_refused(self.load(path), 1, path)
 
-    @unittest.expectedFailure  # GGML_ASSERT in llama-vocab.cpp: the engine must turn it into an error
     def test_a_token_that_is_there_twice_is_refused(self):
         whole = open(self.tiny("llama"), "rb").read()
         self.assertIn(b"<0x41>", whole)

@@ -46,7 +46,8 @@ std::vector<Token> Document(std::int64_t n_tokens) {
   std::string text;
   std::vector<Token> tokens;
   for (int i = 0; static_cast<std::int64_t>(tokens.size()) < n_tokens; ++i) {
-    for (int j = 0; j < 8; ++j) text += sentences[(i * 3 + j * j) % 4] + std::to_string(i * 8 + j) + ". ";
+    for (int j = 0; j < 8; ++j)
+      text += sentences[(i * 3 + j * j) % 4] + std::to_string(i * 8 + j) + ". ";
     tokens = *SharedModel().Tokenize(text, true, false);
   }
   tokens.resize(static_cast<std::size_t>(n_tokens));
@@ -62,7 +63,8 @@ AskOptions Greedy(std::int64_t max_tokens) {
   return options;
 }
 
-Context MustEncode(std::span<const Token> tokens, Attention attention, std::int64_t block_size = 0) {
+Context MustEncode(std::span<const Token> tokens, Attention attention,
+                   std::int64_t block_size = 0) {
   EncodeOptions options;
   options.plan.attention = attention;
   options.plan.block_size = block_size;
@@ -336,14 +338,16 @@ TEST_F(Engine, BadRequestsAreErrorsThatNameBothSides) {
 TEST_F(Engine, ThePromptIsTokenisedWholeAndCutBeforeTheQuestion) {
   const Model& model = SharedModel();
   const std::string document = "The lamp was lit at nine. The fog came later.";
-  for (const std::string question : {"When was the lamp lit?", "  spaced out?  ", "\xC3\xA4h?", "1"}) {
+  for (const std::string question :
+       {"When was the lamp lit?", "  spaced out?  ", "\xC3\xA4h?", "1"}) {
     SCOPED_TRACE(question);
     const std::vector<Message> messages = {{"user", document + "\n\n" + question}};
     Result<Model::Prompt> prompt = model.BuildPrompt(messages, question);
     ASSERT_TRUE(prompt.ok()) << prompt.error().message;
     const std::string rendered = *model.RenderChat(messages);
     EXPECT_EQ(prompt->tokens, *model.Tokenize(rendered, true, true));
-    const std::string context = model.Detokenize(std::span(prompt->tokens).first(prompt->n_context));
+    const std::string context =
+        model.Detokenize(std::span(prompt->tokens).first(prompt->n_context));
     const std::string rest = model.Detokenize(std::span(prompt->tokens).subspan(prompt->n_context));
     EXPECT_EQ(context + rest, rendered);
     EXPECT_NE(context.find("fog came later."), std::string::npos);

@@ -1,6 +1,6 @@
 // Fuzz target: arguments, sizes, documents. The bytes are taken as a command line (an argument ends
-// with a line feed or a NUL), as a size, as a document and as text for a terminal; what must hold of
-// any result is checked.
+// with a line feed or a NUL), as a size, as a document and as text for a terminal; what must hold
+// of any result is checked.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -57,7 +57,8 @@ void FuzzArguments(std::string_view bytes) {
 void FuzzSizes(std::string_view bytes) {
   const Result<std::int64_t> count = ParseTokenCount(bytes);
   ASTER_CHECK(!count || *count >= 0, "a count of %lld", static_cast<long long>(*count));
-  ASTER_CHECK(!ParseAttention(bytes) || AttentionName(*ParseAttention(bytes)) == bytes, "attention");
+  ASTER_CHECK(!ParseAttention(bytes) || AttentionName(*ParseAttention(bytes)) == bytes,
+              "attention");
 }
 
 void FuzzText(std::string_view bytes) {

@@ -34,12 +34,24 @@ void Mutate(Random& random, std::string& input) {
   const std::string_view words[] = {kWords};
   const std::size_t at = Below(random, input.size() + 1);
   switch (Below(random, 6)) {
-    case 0: input.insert(at, 1, static_cast<char>(random())); break;
-    case 1: input.erase(at, 1 + Below(random, 8)); break;
-    case 2: input.insert(at, words[Below(random, std::size(words))]); break;
-    case 3: if (at < input.size()) input[at] = static_cast<char>(input[at] ^ 1 << Below(random, 8)); break;
-    case 4: input.insert(at, input.substr(Below(random, input.size()), Below(random, 40))); break;
-    case 5: input.insert(at, "\n"); break;
+    case 0:
+      input.insert(at, 1, static_cast<char>(random()));
+      break;
+    case 1:
+      input.erase(at, 1 + Below(random, 8));
+      break;
+    case 2:
+      input.insert(at, words[Below(random, std::size(words))]);
+      break;
+    case 3:
+      if (at < input.size()) input[at] = static_cast<char>(input[at] ^ 1 << Below(random, 8));
+      break;
+    case 4:
+      input.insert(at, input.substr(Below(random, input.size()), Below(random, 40)));
+      break;
+    case 5:
+      input.insert(at, "\n");
+      break;
   }
 }
 

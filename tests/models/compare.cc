@@ -37,8 +37,8 @@ Logits RunAll(const LlamaModel& model, std::span<const Token> tokens, const RunO
   for (std::int64_t first = 0; first < n; first += options.ubatch_size) {
     const std::int64_t end = std::min(n, first + options.ubatch_size);
     const bool wanted = end > n - options.n_last;
-    const auto chunk = tokens.subspan(static_cast<std::size_t>(first),
-                                      static_cast<std::size_t>(end - first));
+    const auto chunk =
+        tokens.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(end - first));
     const std::span<const float> rows =
         Must<std::span<const float>>(run(chunk, first, wanted ? Outputs::kAll : Outputs::kNone));
     logits.values.insert(logits.values.end(), rows.begin(), rows.end());
@@ -83,8 +83,8 @@ std::vector<Token> RandomTokens(std::int64_t n, std::int64_t n_vocab, std::uint3
 
 Logits RunStock(const LlamaModel& model, std::span<const Token> tokens, const RunOptions& options,
                 StockCache cache) {
-  const auto pass = Must<std::unique_ptr<StockPass>>(
-      StockPass::Make(model, MakeForwardOptions(options), static_cast<std::int64_t>(tokens.size()), cache));
+  const auto pass = Must<std::unique_ptr<StockPass>>(StockPass::Make(
+      model, MakeForwardOptions(options), static_cast<std::int64_t>(tokens.size()), cache));
   return RunAll(model, tokens, options,
                 [&](std::span<const Token> chunk, std::int64_t, Outputs outputs) {
                   return pass->Run(chunk, outputs, {});
@@ -95,11 +95,12 @@ Logits RunAster(const LlamaModel& model, std::span<const Token> tokens, const Ru
   const auto pass =
       Must<std::unique_ptr<ForwardPass>>(ForwardPass::Make(model, MakeForwardOptions(options)));
   KvStore store({pass->layers().begin(), pass->layers().end()});
-  return RunAll(model, tokens, options,
-                [&](std::span<const Token> chunk, std::int64_t first, Outputs outputs) {
-                  const KeyRange before{0, first};
-                  return pass->Run(chunk, first, {&before, first > 0 ? 1u : 0u}, store, outputs, {});
-                });
+  return RunAll(
+      model, tokens, options,
+      [&](std::span<const Token> chunk, std::int64_t first, Outputs outputs) {
+        const KeyRange before{0, first};
+        return pass->Run(chunk, first, {&before, first > 0 ? 1u : 0u}, store, outputs, {});
+      });
 }
 
 Divergence Compare(const Logits& p, const Logits& q) {

@@ -66,17 +66,19 @@ TEST_F(DefaultModel, DenseIsWithinTheRoundingOfStockLlama) {
   const Divergence attention = Compare(stock, RunAster(*model, tokens, options));
   options.linear = ModelOptions::Linear::kAuto;
   const Divergence whole = Compare(stock, RunAster(*model, tokens, options));
-  std::printf("[   KL     ] from stock with f16 cache: stock with bf16 cache %.2e, Aster's attention "
-              "%.2e, with linear layers as by default %.2e\n",
-              bf16.mean_kl, attention.mean_kl, whole.mean_kl);
+  std::printf(
+      "[   KL     ] from stock with f16 cache: stock with bf16 cache %.2e, Aster's attention "
+      "%.2e, with linear layers as by default %.2e\n",
+      bf16.mean_kl, attention.mean_kl, whole.mean_kl);
   EXPECT_EQ(stock.n_rows(), 512);
   EXPECT_LT(attention.mean_kl, 0.005);
   EXPECT_LT(whole.mean_kl, 0.005);
 }
 
-// The default model with its weights widened to f16. With 4-bit weights stock llama.cpp rounds every
-// activation to 8 bits, and differs from itself by more than a tie when anything upstream changes in
-// its last bit (docs/design.md, "Noise"); in f16 what is left to differ is the attention.
+// The default model with its weights widened to f16. With 4-bit weights stock llama.cpp rounds
+// every activation to 8 bits, and differs from itself by more than a tie when anything upstream
+// changes in its last bit (docs/design.md, "Noise"); in f16 what is left to differ is the
+// attention.
 class WidenedModel {
  public:
   WidenedModel() : path_(::testing::TempDir() + "aster-smollm2-f16.gguf") {
@@ -121,8 +123,8 @@ TEST_F(DefaultModel, DenseContinuesRealPromptsGreedilyAsStockLlamaDoes) {
     const Answer ours = *dense.Ask(query, greedy);
     const Answer theirs = *stock.Ask(query, greedy);
     std::printf("[  GREEDY  ] %s\n", ours.text.c_str());
-    const auto parted = std::mismatch(ours.tokens.begin(), ours.tokens.end(),
-                                      theirs.tokens.begin(), theirs.tokens.end());
+    const auto parted = std::mismatch(ours.tokens.begin(), ours.tokens.end(), theirs.tokens.begin(),
+                                      theirs.tokens.end());
     if (parted.first == ours.tokens.end() && parted.second == theirs.tokens.end()) continue;
 
     // Where they part, the two candidates must be as good as tied for stock.
@@ -151,7 +153,7 @@ std::string Haystack(const Model& model, std::size_t n_tokens, int i, const std:
 TEST_F(DefaultModel, AFactAtTenDepthsOf6000TokensIsFoundByDenseAndByStar) {
   const Model model = MustLoadModel();
   const char* const things[] = {"lantern", "harbour", "bicycle", "orchard", "telescope",
-                                "violin", "glacier", "compass", "bakery", "windmill"};
+                                "violin",  "glacier", "compass", "bakery",  "windmill"};
   int found[2] = {};
   for (int i = 0; i < 10; ++i) {
     const std::string thing = things[i];
@@ -160,20 +162,20 @@ TEST_F(DefaultModel, AFactAtTenDepthsOf6000TokensIsFoundByDenseAndByStar) {
         model, 5900, i, "One of the special magic numbers for " + thing + " is: " + number + ".");
     const std::string question =
         "What is the special magic number for " + thing + " mentioned in the provided text?";
-    const Model::Prompt prompt = *model.BuildPrompt(
-        std::vector<Message>{{"user", text + "\n\n" + question}}, question);
+    const Model::Prompt prompt =
+        *model.BuildPrompt(std::vector<Message>{{"user", text + "\n\n" + question}}, question);
     ASSERT_GE(prompt.n_context, 5900);
     const std::int64_t quarter = (prompt.n_context + 3) / 4;
-    const PlanOptions plans[] = {
-        {.attention = Attention::kDense},
-        {.attention = Attention::kStar, .block_size = quarter}};
+    const PlanOptions plans[] = {{.attention = Attention::kDense},
+                                 {.attention = Attention::kStar, .block_size = quarter}};
     for (int p = 0; p < 2; ++p) {
       Context context =
           MustEncode(model, std::span(prompt.tokens).first(prompt.n_context), plans[p]);
       AskOptions greedy;
       greedy.max_tokens = 24;
       greedy.sampling.temperature = 0;
-      const Answer answer = *context.Ask(std::span(prompt.tokens).subspan(prompt.n_context), greedy);
+      const Answer answer =
+          *context.Ask(std::span(prompt.tokens).subspan(prompt.n_context), greedy);
       const bool hit = answer.text.find(number) != std::string::npos;
       found[p] += hit;
       std::printf("[  NEEDLE  ] depth %2d %% %-5s %s  %s\n", 10 * i + 5, p == 0 ? "dense" : "star",

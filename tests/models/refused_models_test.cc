@@ -40,7 +40,8 @@ TEST(RefusedModels, AreNamedWithTheReasonInOneLine) {
     ASSERT_FALSE(model.ok());
     const Error& error = model.error();
     EXPECT_EQ(error.kind, ErrorKind::kWorld);
-    for (const std::string& words : {std::string(c.architecture), std::string(c.reason), file.path()}) {
+    for (const std::string& words :
+         {std::string(c.architecture), std::string(c.reason), file.path()}) {
       EXPECT_NE(error.message.find(words), std::string::npos) << error.message;
     }
     EXPECT_EQ(error.message.find('\n'), std::string::npos) << error.message;

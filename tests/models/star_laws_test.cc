@@ -29,9 +29,11 @@ class StarLaws : public ::testing::Test {
 
   void RunSteps(const std::vector<Step>& steps, KvStore& store) {
     for (const Step& step : steps) {
-      const auto chunk = std::span<const Token>(tokens_).subspan(
-          static_cast<std::size_t>(step.tokens.begin), static_cast<std::size_t>(step.tokens.size()));
-      const auto ran = pass_->Run(chunk, step.tokens.begin, step.visible, store, Outputs::kNone, {});
+      const auto chunk =
+          std::span<const Token>(tokens_).subspan(static_cast<std::size_t>(step.tokens.begin),
+                                                  static_cast<std::size_t>(step.tokens.size()));
+      const auto ran =
+          pass_->Run(chunk, step.tokens.begin, step.visible, store, Outputs::kNone, {});
       ASSERT_TRUE(ran.ok()) << ran.error().message;
     }
   }
@@ -61,9 +63,9 @@ class StarLaws : public ::testing::Test {
       for (int head = 0; head < shape.n_kv_heads; ++head) {
         for (std::int64_t token = range.begin; token < range.end; ++token) {
           for (int dim = 0; dim < shape.head_dim; ++dim) {
-            largest = std::max({largest,
-                                std::abs(K(a, layer, head, token, dim) - K(b, layer, head, token, dim)),
-                                std::abs(V(a, layer, head, token, dim) - V(b, layer, head, token, dim))});
+            largest = std::max(
+                {largest, std::abs(K(a, layer, head, token, dim) - K(b, layer, head, token, dim)),
+                 std::abs(V(a, layer, head, token, dim) - V(b, layer, head, token, dim))});
           }
         }
       }
@@ -87,13 +89,15 @@ class StarLaws : public ::testing::Test {
   }
   static float K(const KvStore& store, int layer, int head, std::int64_t token, int dim) {
     const KvView view = store.View(layer, head);
-    return FromBf16(view.pages[token / kPageTokens][view.k_offset +
-                    OffsetK(store.layers()[layer].head_dim, token % kPageTokens, dim)]);
+    return FromBf16(
+        view.pages[token / kPageTokens][view.k_offset + OffsetK(store.layers()[layer].head_dim,
+                                                                token % kPageTokens, dim)]);
   }
   static float V(const KvStore& store, int layer, int head, std::int64_t token, int dim) {
     const KvView view = store.View(layer, head);
-    return FromBf16(view.pages[token / kPageTokens][view.v_offset +
-                    OffsetV(store.layers()[layer].head_dim_v, token % kPageTokens, dim)]);
+    return FromBf16(
+        view.pages[token / kPageTokens][view.v_offset + OffsetV(store.layers()[layer].head_dim_v,
+                                                                token % kPageTokens, dim)]);
   }
 };
 

@@ -61,10 +61,11 @@ TEST_P(TinyModels, DenseIsStockLlamaUpToTheRoundingOfABf16Cache) {
   const Logits stock = RunStock(*model_, tokens, options);
   const Divergence ours = Compare(stock, RunAster(*model_, tokens, options));
   const Divergence bf16 = Compare(stock, RunStock(*model_, tokens, options, StockCache::kBf16));
-  std::printf("[   KL     ] %-16s Aster %.2e (max %.2e, same top %.3f), stock with bf16 cache %.2e "
-              "(max %.2e, same top %.3f)\n",
-              GetParam().name, ours.mean_kl, ours.max_kl, ours.same_top, bf16.mean_kl, bf16.max_kl,
-              bf16.same_top);
+  std::printf(
+      "[   KL     ] %-16s Aster %.2e (max %.2e, same top %.3f), stock with bf16 cache %.2e "
+      "(max %.2e, same top %.3f)\n",
+      GetParam().name, ours.mean_kl, ours.max_kl, ours.same_top, bf16.mean_kl, bf16.max_kl,
+      bf16.same_top);
   EXPECT_EQ(stock.n_rows(), 256);
   EXPECT_LT(ours.mean_kl, 0.005);
   EXPECT_GT(ours.mean_kl, 0) << "the same numbers to the last bit: was the device used at all?";
@@ -82,7 +83,7 @@ TEST_P(TinyModels, TheUbatchSizeChangesNothingButRounding) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, TinyModels, ::testing::ValuesIn(kCases),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& tested) { return std::string(tested.param.name); });
 
 }  // namespace
 }  // namespace aster

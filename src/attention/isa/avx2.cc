@@ -58,8 +58,8 @@ struct Avx2 {
   static Vec KeepLanes(Vec x, int begin, int end, float other) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i before = _mm256_cmpgt_epi32(_mm256_set1_epi32(begin), lane);
-    const __m256i inside = _mm256_andnot_si256(
-        before, _mm256_cmpgt_epi32(_mm256_set1_epi32(end), lane));
+    const __m256i inside =
+        _mm256_andnot_si256(before, _mm256_cmpgt_epi32(_mm256_set1_epi32(end), lane));
     return _mm256_blendv_ps(Set(other), x, _mm256_castsi256_ps(inside));
   }
 
@@ -70,11 +70,12 @@ struct Avx2 {
   // are all 16 registers there are, and GCC 12 orders the loads so that sums go over the stack.
   static void AddProduct(Vec* sum, const float* a, Vec right0, Vec right1) {
     Vec left;
-    asm volatile("vbroadcastss %[a], %[left]\n\t"
-                 "vfmadd231ps %[right0], %[left], %[sum0]\n\t"
-                 "vfmadd231ps %[right1], %[left], %[sum1]"
-                 : [sum0] "+x"(sum[0]), [sum1] "+x"(sum[1]), [left] "=&x"(left)
-                 : [a] "m"(*a), [right0] "x"(right0), [right1] "x"(right1));
+    asm volatile(
+        "vbroadcastss %[a], %[left]\n\t"
+        "vfmadd231ps %[right0], %[left], %[sum0]\n\t"
+        "vfmadd231ps %[right1], %[left], %[sum1]"
+        : [sum0] "+x"(sum[0]), [sum1] "+x"(sum[1]), [left] "=&x"(left)
+        : [a] "m"(*a), [right0] "x"(right0), [right1] "x"(right1));
   }
 
   template <class Shape, class Tiles>

@@ -112,7 +112,7 @@ typename Isa::Vec Tanh(typename Isa::Vec x) {
 
 // Up to kRowsPerBlock rows, the range of their limits, and what they have gathered so far.
 struct Block {
-  int row;     // of the call
+  int row;  // of the call
   int n_rows;
   std::int64_t first_begin, last_begin, first_end, last_end;
 };
@@ -157,8 +157,12 @@ class AttendRows {
   }
 
   void AddBlock(int row) {
-    Block b = {row, Min(Isa::kRowsPerBlock, call_.n_rows - row), call_.row_begin[row],
-               call_.row_begin[row], call_.row_end[row], call_.row_end[row]};
+    Block b = {row,
+               Min(Isa::kRowsPerBlock, call_.n_rows - row),
+               call_.row_begin[row],
+               call_.row_begin[row],
+               call_.row_end[row],
+               call_.row_end[row]};
     for (int i = row; i < row + b.n_rows; ++i) {
       b.first_begin = Min(b.first_begin, call_.row_begin[i]);
       b.last_begin = Max(b.last_begin, call_.row_begin[i]);
@@ -203,9 +207,13 @@ class AttendRows {
     const std::int64_t begin = Max(range.begin, begin_), end = Min(range.end, end_);
     for (std::int64_t first = begin / kKeysPerStep * kKeysPerStep; first < end;
          first += kKeysPerStep) {
-      Step step = {first, static_cast<int>(Max<std::int64_t>(begin - first, 0)),
+      Step step = {first,
+                   static_cast<int>(Max<std::int64_t>(begin - first, 0)),
                    static_cast<int>(Min<std::int64_t>(end - first, kKeysPerStep)),
-                   KAt(first), VAt(first), 0, 0};
+                   KAt(first),
+                   VAt(first),
+                   0,
+                   0};
       if (first + kKeysPerStep < end) {
         step.next_k = Bytes(step.k, KAt(first + kKeysPerStep));
         step.next_v = Bytes(step.v, VAt(first + kKeysPerStep));
@@ -239,7 +247,7 @@ class AttendRows {
     alignas(64) Operand weights[rows * kKeysPerStep];
     float rescale[kMostRowsPerBlock];
 
-    const Tiles k = {step.k, static_cast<std::size_t>(n_pairs_) * 2 * kTile, 0, 1, n_pairs_,
+    const Tiles k = {step.k,     static_cast<std::size_t>(n_pairs_) * 2 * kTile, 0, 1, n_pairs_,
                      step.next_k};
     Scores<rows, Isa::TilesAtOnce(rows)>(BlockQ(b), k, 0, n_tiles, scores);
     if (call_.softcap != 0) Cap<rows>(scores);
@@ -247,9 +255,12 @@ class AttendRows {
     Softmax<rows>(b.row, scores, weights, rescale);
     // The last group may reach past the last tile: the weights there are 0.
     const int n_groups = (n_tiles * kTile + 2 * kPairsPerVGroup - 1) / (2 * kPairsPerVGroup);
-    const Tiles v = {step.v, kTile * 2 * kPairsPerVGroup,
-                     static_cast<std::size_t>(n_v_tiles_) * kTile * 2 * kPairsPerVGroup, n_groups,
-                     kPairsPerVGroup, step.next_v};
+    const Tiles v = {step.v,
+                     kTile * 2 * kPairsPerVGroup,
+                     static_cast<std::size_t>(n_v_tiles_) * kTile * 2 * kPairsPerVGroup,
+                     n_groups,
+                     kPairsPerVGroup,
+                     step.next_v};
     Output<rows, Isa::TilesAtOnce(rows)>(weights, v, rescale, 0, BlockOut(b));
   }
 

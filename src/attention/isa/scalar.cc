@@ -26,9 +26,7 @@ struct Scalar {
   static float SumOf(Vec x) { return x; }
 
   // p * 2^n, where n is the integer that `shifted` holds in its low bits.
-  static Vec AddToExponent(Vec p, Vec shifted) {
-    return FromBits(Bits(p) + (Bits(shifted) << 23));
-  }
+  static Vec AddToExponent(Vec p, Vec shifted) { return FromBits(Bits(p) + (Bits(shifted) << 23)); }
   static Vec ZeroUnlessAtLeast(Vec x, Vec probe, float low) { return probe >= low ? x : 0.0f; }
   static Vec ChooseBelow(Vec probe, float bound, Vec below, Vec other) {
     return probe < bound ? below : other;
@@ -86,6 +84,5 @@ struct Scalar {
 #include "attention/isa/kernels-inl.h"
 
 namespace aster {
-extern const Kernels kScalarKernels = {"scalar", 0, Scalar::kRowsPerBlock, false,
-                                       &Attend<Scalar>};
+extern const Kernels kScalarKernels = {"scalar", 0, Scalar::kRowsPerBlock, false, &Attend<Scalar>};
 }  // namespace aster

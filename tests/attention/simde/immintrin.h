@@ -9,7 +9,6 @@
 #include <simde/x86/avx512.h>
 #include <simde/x86/avx512/dpbf16.h>
 #include <simde/x86/fma.h>
-
 #include <stdint.h>
 
 static inline float AsterReduce(__m512 x, float (*join)(float, float)) {
