@@ -47,11 +47,11 @@ the plan, progress and a summary go to standard error. Ctrl-C ends the answer an
 keeps what was said; a second one ends the program at once.)";
 
 constexpr const char* kAskFooter =
-    R"(--json: answer (text), finish (end_of_text, stop_string, max_tokens,
-  context_full or cancelled), attention, n_context, n_query, n_generated (tokens), block_size, anchor_size (tokens),
-  n_blocks, isa, linear, model, threads, ttft_ms, prefill_tokens_per_s,
-  decode_tokens_per_s, kv_bytes, peak_rss_bytes, top_logprobs (the ten likeliest first
-  tokens as [text, natural log of the probability]). ttft_ms is the time to the first
+    R"(--json: answer (text), finish (end_of_text, stop_string, max_tokens, context_full or
+  cancelled), attention, n_context, n_query, n_generated (tokens), block_size,
+  anchor_size (tokens), n_blocks, isa, linear, model, threads, ttft_ms,
+  prefill_tokens_per_s, decode_tokens_per_s, kv_bytes, peak_rss_bytes,
+  top_logprobs (the ten likeliest first tokens as [text, natural log of the probability]). ttft_ms is the time to the first
   token: of the first question with encoding the document, of a later one without.
 
 Examples:

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "aster/context.h"
@@ -140,9 +141,13 @@ TEST_F(DefaultModel, DenseContinuesRealPromptsGreedilyAsStockLlamaDoes) {
   }
 }
 
-// The yearbook cut to n_tokens with the fact put between two sentences at depth i of ten.
+// The yearbook, without the like fact of its own, cut to n_tokens, with the fact put between two
+// sentences at depth i of ten.
 std::string Haystack(const Model& model, std::size_t n_tokens, int i, const std::string& fact) {
-  std::vector<Token> tokens = *model.Tokenize(Yearbook(), false, false);
+  std::string book = Yearbook();
+  const std::string own = "One of the special magic numbers for the lighthouse is: 48213. ";
+  book.erase(book.find(own), own.size());
+  std::vector<Token> tokens = *model.Tokenize(book, false, false);
   tokens.resize(std::min(tokens.size(), n_tokens));
   std::string text = model.Detokenize(tokens);
   const std::size_t at = text.size() * static_cast<std::size_t>(2 * i + 1) / 20;
@@ -154,32 +159,40 @@ TEST_F(DefaultModel, AFactAtTenDepthsOf6000TokensIsFoundByDenseAndByStar) {
   const Model model = MustLoadModel();
   const char* const things[] = {"lantern", "harbour", "bicycle", "orchard", "telescope",
                                 "violin",  "glacier", "compass", "bakery",  "windmill"};
+  AskOptions greedy;
+  greedy.max_tokens = 24;
+  greedy.sampling.temperature = 0;
+  std::optional<Context> dense;  // what comes before the fact is encoded once: deepest fact first
   int found[2] = {};
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 9; i >= 0; --i) {
     const std::string thing = things[i];
     const std::string number = std::to_string(4711 + 7919 * (i + 1));
     const std::string text = Haystack(
-        model, 5900, i, "One of the special magic numbers for " + thing + " is: " + number + ".");
+        model, 5950, i, "One of the special magic numbers for " + thing + " is: " + number + ".");
     const std::string question =
         "What is the special magic number for " + thing + " mentioned in the provided text?";
     const Model::Prompt prompt =
         *model.BuildPrompt(std::vector<Message>{{"user", text + "\n\n" + question}}, question);
-    ASSERT_GE(prompt.n_context, 5900);
-    const std::int64_t quarter = (prompt.n_context + 3) / 4;
-    const PlanOptions plans[] = {{.attention = Attention::kDense},
-                                 {.attention = Attention::kStar, .block_size = quarter}};
-    for (int p = 0; p < 2; ++p) {
-      Context context =
-          MustEncode(model, std::span(prompt.tokens).first(prompt.n_context), plans[p]);
-      AskOptions greedy;
-      greedy.max_tokens = 24;
-      greedy.sampling.temperature = 0;
-      const Answer answer =
-          *context.Ask(std::span(prompt.tokens).subspan(prompt.n_context), greedy);
-      const bool hit = answer.text.find(number) != std::string::npos;
-      found[p] += hit;
-      std::printf("[  NEEDLE  ] depth %2d %% %-5s %s  %s\n", 10 * i + 5, p == 0 ? "dense" : "star",
-                  hit ? "found" : "MISSED", hit ? "" : answer.text.c_str());
+    ASSERT_GE(prompt.n_context, 5950);
+    const std::span<const Token> tokens(prompt.tokens);
+    const auto n_context = static_cast<std::size_t>(prompt.n_context);
+
+    if (!dense)
+      dense = MustEncode(model, tokens.first(n_context), {.attention = Attention::kDense});
+    const std::int64_t common = dense->CommonPrefix(tokens);
+    ASSERT_TRUE(dense->Rewind(common).ok());
+    AskOptions keep = greedy;
+    keep.keep_turn = true;
+    Context star =
+        MustEncode(model, tokens.first(n_context),
+                   {.attention = Attention::kStar, .block_size = (prompt.n_context + 3) / 4});
+    const Answer answers[] = {*dense->Ask(tokens.subspan(static_cast<std::size_t>(common)), keep),
+                              *star.Ask(tokens.subspan(n_context), greedy)};
+    for (int way = 0; way < 2; ++way) {
+      const bool hit = answers[way].text.find(number) != std::string::npos;
+      found[way] += hit;
+      std::printf("[  NEEDLE  ] depth %2d %% %-5s %s  %s\n", 10 * i + 5,
+                  way == 0 ? "dense" : "star", hit ? "found" : "MISSED", answers[way].text.c_str());
     }
   }
   EXPECT_GE(found[0], 8);
