@@ -51,8 +51,9 @@ constexpr const char* kAskFooter =
   cancelled), attention, n_context, n_query, n_generated (tokens), block_size,
   anchor_size (tokens), n_blocks, isa, linear, model, threads, ttft_ms,
   prefill_tokens_per_s, decode_tokens_per_s, kv_bytes, peak_rss_bytes,
-  top_logprobs (the ten likeliest first tokens as [text, natural log of the probability]). ttft_ms is the time to the first
-  token: of the first question with encoding the document, of a later one without.
+  top_logprobs (the ten likeliest first tokens as [text, natural log of the probability]).
+  ttft_ms is the time to the first token: of the first question with encoding the
+  document, of a later one without.
 
 Examples:
   aster ask -f book.txt -q "Who stole the bicycle?"
