@@ -1,7 +1,5 @@
 #include "aster/model.h"
 
-#include <malloc.h>
-
 #include "base/check.h"
 #include "base/system.h"
 #include "engine/model_state.h"
@@ -55,9 +53,6 @@ Result<Model> Model::Load(const std::string& path, const ModelOptions& options) 
   state->pass = std::move(*pass);
   state->info = state->llama->Info();
   AddAttentionFacts(*state->pass, &state->info);
-#if defined(__GLIBC__)
-  malloc_trim(0);  // reading a vocabulary leaves megabytes of holes
-#endif
   return Model(std::move(state));
 }
 

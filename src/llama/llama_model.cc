@@ -154,7 +154,6 @@ std::string LlamaModel::Piece(Token token, bool render_special) const {
 }
 
 bool LlamaModel::IsEndOfText(Token token) const { return llama_vocab_is_eog(vocab_, token); }
-bool LlamaModel::AddsBos() const { return llama_vocab_get_add_bos(vocab_); }
 std::int64_t LlamaModel::n_vocab() const { return llama_vocab_n_tokens(vocab_); }
 
 }  // namespace aster

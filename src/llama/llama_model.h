@@ -34,7 +34,6 @@ class LlamaModel {
   std::string Detokenize(std::span<const Token> tokens, bool render_special) const;
   std::string Piece(Token token, bool render_special) const;
   bool IsEndOfText(Token token) const;
-  bool AddsBos() const;
   std::int64_t n_vocab() const;
 
   Result<std::string> RenderChat(std::span<const Message> messages) const;  // chat.cc
