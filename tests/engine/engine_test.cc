@@ -9,6 +9,7 @@
 #include <fstream>
 #include <functional>
 #include <numeric>
+#include <semaphore>
 #include <thread>
 
 #include "aster/context.h"
@@ -213,16 +214,25 @@ TEST_F(Engine, CancellingAnEncodeLeavesTheModelUsable) {
 TEST_F(Engine, CancellingFromAnotherThreadEndsTheAnswerAndKeepsTheContext) {
   Context context = MustEncode(Document(300), Attention::kDense);
   const std::string expected = MustAsk(context, kQuestion, Greedy(8));
+  // The first piece of text waits until the other thread has asked for the stop: whatever the model
+  // says on this machine, the answer cannot have ended before.
   std::stop_source source;
   AskOptions options = Greedy(4000);
   options.stop = source.get_token();
+  std::binary_semaphore begun{0};
+  std::binary_semaphore stopped{0};
   std::jthread killer([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    begun.acquire();
     source.request_stop();
+    stopped.release();
   });
-  options.sampling.temperature = 2.0f;  // long-winded: no early end of text
-  options.sampling.seed = 1;
+  options.on_text = [&](std::string_view) {
+    if (source.stop_requested()) return;
+    begun.release();
+    stopped.acquire();
+  };
   Result<Answer> answer = context.Ask(Query(kQuestion), options);
+  if (!source.stop_requested()) begun.release();  // no text at all: let the thread end
   ASSERT_TRUE(answer.ok()) << answer.error().message;
   EXPECT_EQ(answer->finish, Finish::kCancelled);
   EXPECT_EQ(context.tokens().size(), 300u);
