@@ -84,9 +84,11 @@ build_identity() {
 clear_build() { find "$1" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +; }
 
 # configure <preset> <folder> [cmake options]: holds the folder's lock until release_build. A folder
-# whose configuration fails, say because it was cut off in an unlucky place, gets one fresh start.
+# configured with the same options is left alone: the build itself configures again when CMake files
+# changed. One whose configuration fails, say because it was cut off in an unlucky place, gets one
+# fresh start.
 configure() {
-  local preset=$1 folder=$2 identity reused=no
+  local preset=$1 folder=$2 identity options="$LLAMA_DIR $*" reused=no
   shift 2
   mkdir -p "$folder"
   exec 9> "$folder/.lock"
@@ -102,7 +104,13 @@ configure() {
   fi
   [ -e "$folder/build.ninja" ] || require_space "$folder" 1000 "the build"
   echo "$identity" > "$folder/.identity"
-  cmake --preset "$preset" -DASTER_LLAMA_DIR="$LLAMA_DIR" "$@" > "$folder/configure.log" 2>&1 && return
+  if [ -e "$folder/build.ninja" ] && [ "$(cat "$folder/.configured" 2> /dev/null)" = "$options" ]; then
+    return 0
+  fi
+  if cmake --preset "$preset" -DASTER_LLAMA_DIR="$LLAMA_DIR" "$@" > "$folder/configure.log" 2>&1; then
+    echo "$options" > "$folder/.configured"
+    return 0
+  fi
   cat "$folder/configure.log" >&2
   [ $reused = yes ] || fail "cmake could not configure $folder"
   say "cmake could not configure $folder as it was: starting it afresh"
@@ -119,6 +127,7 @@ build() {
   jobs=$(nproc)
   if [ "$memory" -lt "$jobs" ]; then jobs=$((memory > 0 ? memory : 1)); fi
   cmake --build "$folder" -j "$jobs" --target "$@" >&2 || {
+    rm -f "$folder/.configured"
     [ "$(df --output=avail -BM "$folder" | tail -n 1 | tr -dc 0-9)" -gt 20 ] || fail "the disk is full: $folder"
     fail "the build in $folder failed; the first error is above"
   }

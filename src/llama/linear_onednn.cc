@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "ggml-backend.h"
-#include "ggml.h"
+#include "llama/dequantize.h"
 #include "llama/linear.h"
 
 namespace aster {
@@ -32,7 +32,7 @@ class OneDnnLinear : public LinearLayers {
     if (ggml_n_dims(weight) > 2 || ggml_n_dims(rows) > 2) return false;
     if (weight->op != GGML_OP_NONE || weight->view_src != nullptr) return false;
     if (op->op_params[1] == GGML_HINT_SRC0_IS_HADAMARD) return false;
-    return weight->type == GGML_TYPE_F32 || ggml_get_type_traits(weight->type)->to_float != nullptr;
+    return weight->type == GGML_TYPE_F32 || RowDequantizer(weight->type) != nullptr;
   }
 
   void Compute(ggml_tensor* op) override {
@@ -71,10 +71,10 @@ class OneDnnLinear : public LinearLayers {
     if (weight->type == GGML_TYPE_F32) return reinterpret_cast<const float*>(source);
     const std::int64_t k = weight->ne[0];
     if (panel_.size() < static_cast<std::size_t>(count * k)) panel_.resize(count * k);
-    const ggml_to_float_t to_float = ggml_get_type_traits(weight->type)->to_float;
+    const DequantizeRow dequantize = RowDequantizer(weight->type);
 #pragma omp parallel for num_threads(n_threads_) schedule(static)
     for (std::int64_t row = 0; row < count; ++row) {
-      to_float(source + row * weight->nb[1], panel_.data() + row * k, k);
+      dequantize(source + row * weight->nb[1], panel_.data() + row * k, k);
     }
     return panel_.data();
   }

@@ -64,6 +64,12 @@ expect "a build folder of another CPU is started afresh" 0 "starting it afresh" 
   lib "LLAMA_DIR=x; configure release '$work/other'; [ ! -e '$work/other/stale.o' ]"
 touch "$work/other/CMakeCache.txt" "$work/other/good.o"
 expect "a build folder of this CPU is kept" 0 "" lib "LLAMA_DIR=x; configure release '$work/other'; [ -e '$work/other/good.o' ]"
+expect "the same options are not configured twice, others are" 0 "" \
+  lib "LLAMA_DIR=x; touch '$work/other/build.ninja'; configure release '$work/other'
+       rm '$work/other/configure.log'; release_build
+       configure release '$work/other'; [ ! -e '$work/other/configure.log' ] || exit 1
+       release_build; configure release '$work/other' -DMORE=1; [ -e '$work/other/configure.log' ]"
+rm "$work/other/build.ninja"
 stand_in cmake 'echo "CMake Error: no compiler"; exit 1'
 expect "a folder that cannot be configured gets one fresh start" 1 "as it was: starting it afresh" \
   lib "LLAMA_DIR=x; touch '$work/other/CMakeCache.txt'; configure release '$work/other'"
