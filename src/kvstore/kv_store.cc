@@ -174,6 +174,7 @@ void KvStore::Append(int layer, std::int64_t first, std::int64_t n, const Bf16Ro
   ASTER_CHECK(0 <= first && 0 <= n && PagesFor(first + n) <= std::ssize(pages_),
               "tokens [%lld, +%lld) of %zu pages", static_cast<long long>(first),
               static_cast<long long>(n), pages_.size());
+  written_ = std::max(written_, first + n);
   const LayerShape& shape = layers_[layer];
   const auto end = static_cast<std::size_t>(first + n);
   for (auto token = static_cast<std::size_t>(first); token < end;) {
@@ -198,14 +199,17 @@ void KvStore::Truncate(std::int64_t n_tokens) {
   if (PagesFor(n_tokens) > std::ssize(pages_)) return;
   ReleasePages(static_cast<std::size_t>(PagesFor(n_tokens)));
 
-  // What remains of the forgotten: one zero row, appended for every token to the page's end.
-  const std::int64_t end = std::ssize(pages_) * static_cast<std::int64_t>(kPageTokens);
+  // What remains of the forgotten: one zero row, appended for every token that was ever written.
+  // Beyond, the page is as the system gave it, zero and without memory behind it.
+  const std::int64_t end =
+      std::min(written_, std::ssize(pages_) * static_cast<std::int64_t>(kPageTokens));
   for (int layer = 0; layer < static_cast<int>(layers_.size()) && n_tokens < end; ++layer) {
     const LayerShape& shape = layers_[layer];
     const std::vector<std::uint16_t> zeros(std::max(shape.head_dim, shape.head_dim_v));
     const Bf16Rows rows{zeros.data(), 0, 0};
     Append(layer, n_tokens, end - n_tokens, rows, rows);
   }
+  written_ = std::min(written_, n_tokens);
 }
 
 void KvStore::ReleasePages(std::size_t n_keep) {

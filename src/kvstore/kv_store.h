@@ -75,6 +75,7 @@ class KvStore {
   std::size_t page_elements_ = 0;
   std::vector<std::uint16_t*> pages_;
   std::int64_t size_ = 0;
+  std::int64_t written_ = 0;  // all tokens from here on are zero
 };
 
 }  // namespace aster

@@ -228,6 +228,24 @@ TEST(KvStore, GoesOnAfterATruncateAsIfTheRestHadNeverBeen) {
   ExpectHolds(store, 459, "600, 259, 459");
 }
 
+std::int64_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  std::int64_t total = 0;
+  std::int64_t resident = 0;
+  file >> total >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+TEST(KvStore, TruncateTouchesNoMemoryThatHeldNothing) {
+  const std::vector<LayerShape> layers(64, {2, 64, 64});  // 8 MB a page
+  KvStore store(layers);
+  Append(store, 0, 20);
+  const std::int64_t before = ResidentBytes();
+  store.Truncate(10);
+  EXPECT_LT(ResidentBytes() - before, store.bytes() / 8);
+  ExpectHolds(store, 10, "20, 10");
+}
+
 TEST(KvStore, RefusesMoreThanTheMachineHasWithBothNumbersAndKeepsWhatItHeld) {
   KvStore store({{8, 128, 128}});
   Append(store, 0, 100);
@@ -264,14 +282,6 @@ TEST(KvStore, AMappingThatTheSystemRefusesIsAnErrorAndKeepsWhatWasHeld) {
   ExpectHolds(store, 100, "after the refusal");
 }
 #endif
-
-std::int64_t ResidentBytes() {
-  std::ifstream file("/proc/self/statm");
-  std::int64_t total = 0;
-  std::int64_t resident = 0;
-  file >> total >> resident;
-  return resident * sysconf(_SC_PAGESIZE);
-}
 
 TEST(KvStore, GivesItsMemoryBackToTheSystem) {
   const std::vector<LayerShape> layers(4, {8, 128, 128});
