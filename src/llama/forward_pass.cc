@@ -139,6 +139,8 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
               static_cast<long long>(store.size()), static_cast<long long>(first));
   if (stop.stop_requested()) return Cancelled("cancelled");
   if (Status status = store.Reserve(first + n); !status) return status.error();
+  // The peak of memory is the end of a long answer, which has no use for the panel.
+  if (linear_ != nullptr && n < LinearLayers::kMinRows) linear_->ReleasePanel();
 
   ServedStep step;
   step.store = &store;

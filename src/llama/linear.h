@@ -3,6 +3,7 @@
 // faster. One of linear_onednn.cc and linear_none.cc is built.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 struct ggml_tensor;
@@ -11,6 +12,9 @@ namespace aster {
 
 class LinearLayers {
  public:
+  // Fewer rows than this are bound by reading the weight, which ggml reads packed.
+  static constexpr std::int64_t kMinRows = 48;
+
   // Null in a build without oneDNN. n_threads >= 1.
   static std::unique_ptr<LinearLayers> Make(int n_threads);
   // Whether oneDNN was seen to beat ggml on a CPU like this one.
@@ -21,6 +25,8 @@ class LinearLayers {
   virtual bool Serves(const ggml_tensor* op) const = 0;
   // Computes dst [m, n] = weight^T x rows. REQUIRES: Serves(op).
   virtual void Compute(ggml_tensor* op) = 0;
+  // Gives the panel's memory back; the next Compute takes it again.
+  virtual void ReleasePanel() = 0;
 };
 
 }  // namespace aster

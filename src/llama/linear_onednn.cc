@@ -12,8 +12,6 @@
 namespace aster {
 namespace {
 
-// Fewer rows than this are bound by reading the weight, which ggml reads packed.
-constexpr std::int64_t kMinRows = 48;
 // Rows of one product: oneDNN's own buffers grow with rows times panel, and 256 rows were seen to
 // be as fast as 512 with 14 MB less.
 constexpr std::int64_t kRowsAtOnce = 256;
@@ -53,6 +51,8 @@ class OneDnnLinear : public LinearLayers {
       }
     }
   }
+
+  void ReleasePanel() override { std::vector<float>().swap(panel_); }
 
  private:
   // out [n, count], rows m apart = rows [n, k] x panel [count, k]^T.
