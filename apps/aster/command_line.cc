@@ -25,6 +25,7 @@ on top of llama.cpp.
 Commands:
   ask          Answer one or more questions about a document.
   chat         Talk about a document, turn by turn.
+  bench        Time prefill and decode.
   tokenize     Show the tokens of a text.
   model list   The models that Aster can fetch, and where they lie.
   model fetch  Download one of them.
@@ -74,6 +75,26 @@ constexpr const char* kChatFooter =
 Examples:
   aster chat -f book.txt
   aster chat -m model.gguf -f report.txt --attention star --system "Be brief.")";
+
+constexpr const char* kBenchHelp =
+    R"(Usage: aster bench [-m MODEL] [options]
+
+Times the prefill (to the first token) of prompts and the decode at depths, in the manner
+of llama-bench, after checking that each kind of attention answers as llama.cpp's does.)";
+
+constexpr const char* kBenchFooter =
+    R"(tokens/s is the mean of the samples ± their standard deviation; TTFT is in it whole. A
+decode's depth is encoded once, by the same attention, and not timed. json: a row has test,
+n_prompt, n_depth, n_gen, model, model_type, model_size_bytes, n_params, cpu, isa, linear,
+threads, ubatch_size, attention, block_size, anchor_size, n_blocks, ttft_ms and tokens_per_s
+(a sample each), tokens_per_s_mean, tokens_per_s_stddev, kv_bytes, peak_rss_bytes,
+predicted_rss_bytes (what was resident before, and the KV store), check_logprob_diff (mean
+distance from llama.cpp's ten likeliest tokens), profile_ms (with --profile).
+
+Examples:
+  aster bench -p 512,8K -n 32 -d 0,8K --attention dense,star,llama -r 3
+  aster bench -m model.gguf -p 32K -n 0 --attention star --block-size 2K,4K,8K --profile
+  ASTER_ISA=avx2 aster bench -o jsonl)";
 
 constexpr const char* kTokenizeHelp =
     R"(Usage: aster tokenize TEXT [options]
@@ -186,6 +207,13 @@ void AddChat(Parser& parser, Options& options) {
   AddOutputFlags(app, options);
 }
 
+void AddBench(Parser& parser, Options& options) {
+  CLI::App& app = parser.Add(parser.app, "bench", Command::kBench, kBenchHelp, kBenchFooter);
+  AddModelFlags(app, options);
+  AddComputeFlags(app, options);
+  AddBenchFlags(app, options);
+}
+
 void AddTokenize(Parser& parser, Options& options) {
   CLI::App& app =
       parser.Add(parser.app, "tokenize", Command::kTokenize, kTokenizeHelp, kTokenizeFooter);
@@ -237,6 +265,7 @@ std::unique_ptr<Parser> MakeParser(Options& options) {
   app.option_defaults()->group("Options");
   AddAsk(*parser, options);
   AddChat(*parser, options);
+  AddBench(*parser, options);
   AddTokenize(*parser, options);
   AddModel(*parser, options);
   return parser;
@@ -264,6 +293,7 @@ std::vector<std::string> Normalised(std::span<const std::string> arguments) {
 }
 
 std::optional<Error> ForeignOption(std::span<const std::string> arguments) {
+  if (!arguments.empty() && arguments.front() == "bench") return std::nullopt;  // has a -p itself
   for (const std::string& argument : arguments) {
     for (const auto& [name, hint] : kForeign) {
       if (argument == name) {
@@ -302,7 +332,7 @@ Error Unexpected(const std::string& argument, const Chosen& chosen) {
 
 Error UnknownCommand(const std::vector<std::string>& rest, const Chosen& chosen) {
   const bool of_model = chosen.path == "aster model";
-  const std::string expected = of_model ? "list, fetch or info" : "ask, chat, tokenize or model";
+  const std::string expected = of_model ? "list, fetch or info" : "ask, chat, bench, tokenize or model";
   const std::string see = "; see " + chosen.path + " --help";
   if (rest.empty()) return InvalidArgument("no command: expected " + expected + see);
   if (rest.front().starts_with('-')) return Unexpected(rest.front(), chosen);

@@ -18,10 +18,24 @@ enum class Command {
   kVersion,
   kAsk,
   kChat,
+  kBench,
   kTokenize,
   kModelList,
   kModelFetch,
   kModelInfo,
+};
+
+enum class BenchFormat { kMarkdown, kCsv, kJson, kJsonLines };
+
+struct BenchOptions {  // llama-bench's names and defaults; 0 leaves a case out
+  std::vector<std::int64_t> n_prompts{512};
+  std::vector<std::int64_t> n_depths{0};
+  std::int64_t n_generated = 128;
+  int repetitions = 5;
+  std::vector<Attention> attentions{Attention::kAuto};
+  std::vector<std::int64_t> block_sizes{0};  // 0 = auto
+  BenchFormat format = BenchFormat::kMarkdown;
+  bool profile = false;
 };
 
 struct Options {
@@ -41,6 +55,8 @@ struct Options {
   std::int64_t max_tokens = -1;
   SamplingOptions sampling;
   std::vector<std::string> stop_strings;
+
+  BenchOptions bench;
 
   bool json = false;
   bool progress = true;

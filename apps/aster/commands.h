@@ -9,6 +9,7 @@ namespace aster::cli {
 
 Result<int> RunAsk(const Options& options);
 Result<int> RunChat(const Options& options);
+Result<int> RunBench(const Options& options);
 Result<int> RunTokenize(const Options& options);
 Result<int> RunModelList(const Options& options);
 Result<int> RunModelFetch(const Options& options);

@@ -2,8 +2,11 @@
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <algorithm>
 #include <limits>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "numbers.h"
 #include "text.h"
@@ -51,6 +54,53 @@ Setter TokenCount(std::int64_t least, std::int64_t most, std::int64_t& value) {
     value = *n;
     return true;
   };
+}
+
+// A list of items between commas, each read by `read`, which gives nullopt for a wrong one.
+template <class T, class Read>
+Setter List(std::vector<T>& values, Read read) {
+  return [&values, read](const std::string& text) {
+    std::vector<T> items;
+    for (std::size_t at = 0; at <= text.size();) {
+      const std::size_t comma = std::min(text.find(',', at), text.size());
+      const std::optional<T> item = read(text.substr(at, comma - at));
+      if (!item) return false;
+      items.push_back(*item);
+      at = comma + 1;
+    }
+    values = std::move(items);
+    return true;
+  };
+}
+
+auto TokenCountOf(std::int64_t least, std::int64_t most) {
+  return [least, most](const std::string& text) -> std::optional<std::int64_t> {
+    std::int64_t value = 0;
+    if (!TokenCount(least, most, value)(text)) return std::nullopt;
+    return value;
+  };
+}
+
+std::optional<Attention> AttentionOf(const std::string& text) {
+  const Result<Attention> kind = ParseAttention(text);
+  return kind ? std::optional(*kind) : std::nullopt;
+}
+
+std::optional<std::int64_t> BlockSizeOf(const std::string& text) {
+  if (text == "auto") return 0;
+  return TokenCountOf(kMinBlockSize, std::numeric_limits<std::int32_t>::max())(text);
+}
+
+bool SetFormat(const std::string& text, BenchFormat& format) {
+  for (const auto& [name, value] : {std::pair{"md", BenchFormat::kMarkdown},
+                                    {"csv", BenchFormat::kCsv},
+                                    {"json", BenchFormat::kJson},
+                                    {"jsonl", BenchFormat::kJsonLines}}) {
+    if (text != name) continue;
+    format = value;
+    return true;
+  }
+  return false;
 }
 
 // As TokenCount, where "auto" stands for the value that the plan reads as auto.
@@ -161,6 +211,54 @@ void AddComputeFlags(CLI::App& app, Options& options) {
            "auto, ggml or onednn", [&options](const std::string& text) {
              return SetLinear(text, options.model_options.linear);
            });
+}
+
+void AddBenchFlags(CLI::App& app, Options& options) {
+  BenchOptions& bench = options.bench;
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  app.option_defaults()->group("Cases");
+  AddValue(app, "-p,--n-prompt", "N,...",
+           "Lengths to encode, to the first token; 0 = none.\n"
+           "Default: 512.",
+           "numbers of tokens from 2, such as 512,8K, or 0",
+           List(bench.n_prompts, [](const std::string& text) -> std::optional<std::int64_t> {
+             const auto n = TokenCountOf(0, kMost)(text);
+             return n == 1 ? std::nullopt : n;
+           }));
+  AddValue(app, "-n,--n-gen", "N", "Tokens to generate at each depth; 0 = none. Default: 128.",
+           std::string(kTokens) + ", or 0", TokenCount(0, kMost, bench.n_generated));
+  AddValue(app, "-d,--n-depth", "N,...", "Depths to generate at, in tokens. Default: 0.",
+           "numbers of tokens, such as 0,8K", List(bench.n_depths, TokenCountOf(0, kMost)));
+  AddInteger(app, "-r,--repetitions", "Samples of each case. Default: 5.", 1, 1000,
+             bench.repetitions);
+  AddValue(app, "--attention", "KIND,...",
+           "dense, star, auto, llama; see aster ask --help.\n"
+           "Default: auto.",
+           "auto, dense, star or llama, or several of them", List(bench.attentions, AttentionOf));
+  AddValue(app, "--block-size", "N,...",
+           "Of star: tokens in a block, at least 16, or auto.\n"
+           "Default: auto.",
+           std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
+           List(bench.block_sizes, BlockSizeOf));
+  AddValue(app, "--anchor-size", "N",
+           "Of star: tokens at the start that every block sees, at\n"
+           "most a block, or auto. Default: auto: a block.",
+           std::string(kTokens) + ", 0 for no anchor, or auto",
+           TokenCountOrAuto(0, -1, options.plan.anchor_size));
+  app.add_flag("--allow-long", options.allow_long,
+               "Go on past the length that the model was trained for.");
+  app.option_defaults()->group("Output");
+  AddValue(app, "-o,--output", "FORM",
+           "md, csv, json or jsonl: rows on standard output as they\n"
+           "are done. Default: md.",
+           "md, csv, json or jsonl",
+           [&bench](const std::string& text) { return SetFormat(text, bench.format); });
+  app.add_flag("--profile", bench.profile,
+               "Split the time to the first token into linear layers,\n"
+               "attention, packing of K and V, and the rest.");
+  app.add_flag_callback(
+      "--no-progress", [&options] { options.progress = false; }, "No progress on standard error.");
+  AddVerboseFlag(app, options);
 }
 
 void AddAttentionFlags(CLI::App& app, Options& options) {

@@ -9,19 +9,6 @@
 #include "text.h"
 
 namespace aster::cli {
-namespace {
-
-// Encode checks the context alone; that the question fits too is better known before than after.
-Status CheckLength(const Model& model, std::int64_t n_tokens, bool allow_long) {
-  const std::int64_t trained = model.info().n_ctx_train;
-  if (allow_long || n_tokens <= trained) return Ok();
-  return InvalidArgument("document and question are " + FormatCount(n_tokens) +
-                         " tokens, but the model was trained for " + FormatCount(trained) +
-                         "; --allow-long goes on, and answers may get worse");
-}
-
-}  // namespace
-
 Result<LoadedModel> LoadModel(const Options& options) {
   const Result<std::string> path = FindModelFile(options.model);
   if (!path) return path.error();
@@ -75,7 +62,8 @@ std::int64_t AnswerRoom(const Options& options) {
 Result<Context> Session::Encode(std::span<const Token> tokens, Room room, Interruptible& work) {
   const auto n_context = static_cast<std::int64_t>(tokens.size());
   const std::int64_t n_reserved = room.n_query + room.n_answer;
-  Status fits = CheckLength(model_, n_context + room.n_query, options_.allow_long);
+  // Encode checks the context alone; that the question fits too is better known before than after.
+  Status fits = model_.CheckLength(n_context + room.n_query, options_.allow_long);
   if (fits) fits = ShowPlan(n_context, n_reserved);
   if (!fits) return fits.error();
 

@@ -20,6 +20,7 @@
 
 #include "aster/model.h"
 #include "aster/plan.h"
+#include "aster/profile.h"
 #include "aster/status.h"
 
 namespace aster {
@@ -61,6 +62,7 @@ struct AskOptions {
   std::stop_token stop;    // raised: the answer ends there, finish = kCancelled
   bool keep_turn = false;  // query and answer join what the next query sees
   bool allow_long = false;
+  bool ignore_end_of_text = false;  // go on past it, to max_tokens: for benchmarks
 };
 
 enum class Finish {
@@ -112,7 +114,8 @@ class Context {
 
   const Plan& plan() const;
   double encode_seconds() const;
-  std::int64_t kv_bytes() const;  // memory of the KV store now
+  const Profile& profile() const;  // of all passes of this context up to now
+  std::int64_t kv_bytes() const;   // memory of the KV store now
 
   Context(Context&&) noexcept;
   Context& operator=(Context&&) noexcept;

@@ -66,6 +66,10 @@ class Model {
   std::string_view isa() const;     // attention kernels in use: "scalar", "avx2", "avx512"
   std::string_view linear() const;  // "ggml" or "onednn"
 
+  // Whether a sequence of n_tokens fits what the model was trained for. Errors: kInvalidArgument
+  // with both numbers; with allow_long only where the model's table of positions ends there.
+  Status CheckLength(std::int64_t n_tokens, bool allow_long) const;
+
   // Text to tokens. add_special: put the model's BOS (and EOS, if it wants one) around the text, as
   // llama.cpp does. parse_special: read the text of special tokens as those tokens.
   Result<std::vector<Token>> Tokenize(std::string_view text, bool add_special,

@@ -8,7 +8,6 @@
 #include "engine/model_state.h"
 #include "engine/text_stream.h"
 #include "kvstore/kv_store.h"
-#include "llama/hyperparameters.h"
 #include "llama/sampler.h"
 #include "llama/stock_pass.h"
 
@@ -28,7 +27,13 @@ class ContextState {
     Result<std::span<const float>> logits =
         stock != nullptr ? stock->Run(more, outputs, stop)
                          : model->pass->Run(more, size(), visible, store, outputs, stop);
-    if (logits) tokens.insert(tokens.end(), more.begin(), more.end());
+    if (!logits) return logits;
+    tokens.insert(tokens.end(), more.begin(), more.end());
+    if (stock == nullptr) {
+      profile.linear += model->pass->profile().linear;
+      profile.attention += model->pass->profile().attention;
+      profile.packing += model->pass->profile().packing;
+    }
     return logits;
   }
 
@@ -54,6 +59,7 @@ class ContextState {
   std::unique_ptr<StockPass> stock;
   std::vector<Token> tokens;
   double encode_seconds = 0;
+  Profile profile;
 };
 
 }  // namespace internal
@@ -78,18 +84,6 @@ Status CheckTokens(const ModelState& model, std::span<const Token> tokens, const
                            "; expected 0 to " + std::to_string(model.info.n_vocab - 1));
   }
   return Ok();
-}
-
-Status CheckLength(const ModelState& model, std::int64_t n_tokens, bool allow_long) {
-  const std::int64_t trained = model.info.n_ctx_train;
-  if (n_tokens <= trained) return Ok();
-  const std::string numbers = std::to_string(n_tokens) + " tokens, but the model was trained for " +
-                              std::to_string(trained);
-  if (HasPositionTable(model.llama->get())) {
-    return InvalidArgument(numbers + ", and its positions end there");
-  }
-  if (allow_long) return Ok();
-  return InvalidArgument(numbers + "; --allow-long goes on, and answers may get worse");
 }
 
 Status CheckMemory(const ModelState& model, std::int64_t n_tokens, std::int64_t held_bytes) {
@@ -187,7 +181,7 @@ class Generation {
   // Takes the token into the answer; true when the answer ends with it or before it.
   bool Ends(Token token, Answer* answer) {
     const LlamaModel& llama = *state_.model->llama;
-    if (llama.IsEndOfText(token)) {
+    if (llama.IsEndOfText(token) && !options_.ignore_end_of_text) {
       answer->finish = Finish::kEndOfText;
       return true;
     }
@@ -261,7 +255,7 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   plan_options.ubatch_size = shared->options.ubatch_size;
   Result<Plan> plan = MakePlan(n, plan_options);
   if (!plan) return plan.error();
-  if (Status status = CheckLength(*shared, n, options.allow_long); !status) return status.error();
+  if (Status status = shared->CheckLength(n, options.allow_long); !status) return status.error();
   const std::int64_t room = std::max<std::int64_t>(options.reserve_tokens, 0);
   if (Status status = CheckMemory(*shared, n + room, 0); !status) return status.error();
 
@@ -301,7 +295,7 @@ Result<Answer> Context::Ask(std::span<const Token> query, const AskOptions& opti
   }
   const std::int64_t before = state.size();
   const std::int64_t n_seen = before + static_cast<std::int64_t>(query.size());
-  if (Status status = CheckLength(*state.model, n_seen, options.allow_long); !status) {
+  if (Status status = state.model->CheckLength(n_seen, options.allow_long); !status) {
     return status.error();
   }
   if (state.stock == nullptr) {
@@ -347,6 +341,7 @@ Status Context::Rewind(std::int64_t n) {
 
 const Plan& Context::plan() const { return state_->plan; }
 double Context::encode_seconds() const { return state_->encode_seconds; }
+const Profile& Context::profile() const { return state_->profile; }
 
 std::int64_t Context::kv_bytes() const {
   if (state_->stock == nullptr) return state_->store.bytes();

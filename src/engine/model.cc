@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/system.h"
 #include "engine/model_state.h"
+#include "llama/hyperparameters.h"
 #include "llama/llama_log.h"
 
 namespace aster {
@@ -31,6 +32,19 @@ void AddAttentionFacts(const ForwardPass& pass, ModelInfo* info) {
 
 }  // namespace
 
+Status internal::ModelState::CheckLength(std::int64_t n_tokens, bool allow_long) const {
+  if (n_tokens <= info.n_ctx_train) return Ok();
+  const std::string numbers = std::to_string(n_tokens) + " tokens, but the model was trained for " +
+                              std::to_string(info.n_ctx_train);
+  if (has_position_table) return InvalidArgument(numbers + ", and its positions end there");
+  if (allow_long) return Ok();
+  return InvalidArgument(numbers + "; --allow-long goes on, and answers may get worse");
+}
+
+Status Model::CheckLength(std::int64_t n_tokens, bool allow_long) const {
+  return state_->CheckLength(n_tokens, allow_long);
+}
+
 Result<Model> Model::Load(const std::string& path, const ModelOptions& options) {
   if (options.n_threads < 0 || options.n_threads > 4096) {
     return InvalidArgument("threads: " + std::to_string(options.n_threads) +
@@ -52,6 +66,7 @@ Result<Model> Model::Load(const std::string& path, const ModelOptions& options) 
   if (!pass) return pass.error();
   state->pass = std::move(*pass);
   state->info = state->llama->Info();
+  state->has_position_table = HasPositionTable(state->llama->get());
   AddAttentionFacts(*state->pass, &state->info);
   return Model(std::move(state));
 }

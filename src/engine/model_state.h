@@ -12,10 +12,13 @@ namespace aster::internal {
 
 class ModelState {
  public:
+  Status CheckLength(std::int64_t n_tokens, bool allow_long) const;  // Model::CheckLength
+
   std::unique_ptr<LlamaModel> llama;
   std::unique_ptr<ForwardPass> pass;
   ForwardOptions options;
   ModelInfo info;
+  bool has_position_table = false;
   std::mutex turn;  // held for one forward pass: contexts take turns
 };
 

@@ -130,7 +130,9 @@ bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tenso
   if (!(step.store->layers()[node.layer] == node.shape)) {
     return FailStep(step, "layer " + std::to_string(node.layer) + " changed its shape");
   }
+  const auto start = std::chrono::steady_clock::now();
   step.store->Append(node.layer, step.first, step.n_tokens, Rows(op->src[1]), Rows(op->src[2]));
+  step.profile.packing += SecondsSince(start);
   step.appended[node.layer] = true;
   if (step.n_tokens >= kMinTokensToForget) {
     ForgetCells(op->src[1]);
@@ -196,7 +198,9 @@ bool ServeAttention(ServedStep& step, ggml_tensor* op) {
     std::memset(op->data, 0, ggml_nbytes(op));  // nobody reads it
     return true;
   }
+  const auto start = std::chrono::steady_clock::now();
   Attend(step, node, op);
+  step.profile.attention += SecondsSince(start);
   return true;
 }
 
@@ -207,13 +211,12 @@ ggml_status Compute(ggml_backend_t, ggml_cgraph* graph) {
     ggml_tensor* op = ggml_graph_node(graph, i);
     if ((op->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) continue;
     if (step.stop.stop_requested()) return GGML_STATUS_ABORTED;
-    const auto start = std::chrono::steady_clock::now();
     if (op->op == GGML_OP_FLASH_ATTN_EXT) {
       if (!ServeAttention(step, op)) return GGML_STATUS_FAILED;
-      step.attention_seconds += SecondsSince(start);
     } else if (op->op == GGML_OP_MUL_MAT) {
+      const auto start = std::chrono::steady_clock::now();
       scope.linear->Compute(op);
-      step.linear_seconds += SecondsSince(start);
+      step.profile.linear += SecondsSince(start);
     }
   }
   return GGML_STATUS_SUCCESS;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "aster/key_range.h"
+#include "aster/profile.h"
 #include "attention/attend.h"
 #include "kvstore/kv_store.h"
 
@@ -43,8 +44,7 @@ struct ServedStep {
 
   std::vector<AttentionNode> nodes;  // served so far, in order
   std::vector<bool> appended;        // per layer: this step's K and V are in the store
-  double attention_seconds = 0;
-  double linear_seconds = 0;
+  Profile profile;
   std::string error;  // why the step failed
 };
 

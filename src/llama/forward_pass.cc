@@ -163,8 +163,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
     result = llama_decode(context_, batch.get());
     llama_set_abort_callback(context_, nullptr, nullptr);
   }
-  attention_seconds_ += step.attention_seconds;
-  linear_seconds_ += step.linear_seconds;
+  profile_ = step.profile;
   if (result != 0) {
     store.Truncate(first);
     if (stop.stop_requested()) return Cancelled("cancelled");

@@ -10,6 +10,7 @@
 
 #include "aster/key_range.h"
 #include "aster/model.h"
+#include "aster/profile.h"
 #include "aster/status.h"
 #include "attention/attend.h"
 #include "kvstore/kv_store.h"
@@ -56,9 +57,8 @@ class ForwardPass {
   bool uses_onednn() const { return linear_ != nullptr; }
   std::int64_t ubatch_size() const { return options_.ubatch_size; }
 
-  // Time spent in the device since Make, in seconds.
-  double attention_seconds() const { return attention_seconds_; }
-  double linear_seconds() const { return linear_seconds_; }
+  // Of the last Run.
+  const Profile& profile() const { return profile_; }
 
  private:
   ForwardPass(const LlamaModel& model, const ForwardOptions& options, const Kernels& kernels);
@@ -73,8 +73,7 @@ class ForwardPass {
   std::vector<Window> windows_;
   int n_nodes_ = 0;
   int n_heads_ = 0;
-  double attention_seconds_ = 0;
-  double linear_seconds_ = 0;
+  Profile profile_;
 };
 
 }  // namespace aster

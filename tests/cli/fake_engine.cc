@@ -25,6 +25,7 @@ class ContextState {
   Plan plan;
   std::vector<Token> tokens;
   double seconds = 0;
+  Profile profile{0.001, 0.002, 0.0001};
 };
 
 }  // namespace internal
@@ -64,9 +65,16 @@ Result<Model> Model::Load(const std::string&, const ModelOptions& options) {
   state->options = options;
   state->info.architecture = "fake";
   state->info.description = "fake \x1b[31m1B";
+  state->info.n_vocab = 256;
   state->info.n_ctx_train = Number("ASTER_FAKE_CTX", 1 << 20);
   state->info.kv_bytes_per_token = 1000;
   return Model(std::move(state));
+}
+
+Status Model::CheckLength(std::int64_t n_tokens, bool allow_long) const {
+  if (allow_long || n_tokens <= info().n_ctx_train) return Ok();
+  return InvalidArgument(std::to_string(n_tokens) + " tokens, but the model was trained for " +
+                         std::to_string(info().n_ctx_train) + "; --allow-long goes on");
 }
 
 std::string Model::TokenText(Token token) const {
@@ -108,6 +116,7 @@ Context::~Context() = default;
 std::span<const Token> Context::tokens() const { return state_->tokens; }
 const Plan& Context::plan() const { return state_->plan; }
 double Context::encode_seconds() const { return state_->seconds; }
+const Profile& Context::profile() const { return state_->profile; }
 std::int64_t Context::kv_bytes() const { return 1000 * std::ssize(state_->tokens); }
 
 Result<Context> Context::Encode(const Model& model, std::span<const Token> tokens,
@@ -143,7 +152,9 @@ Result<Answer> Context::Ask(std::span<const Token> query, const AskOptions& opti
   }
   if (const char* const fixed = std::getenv("ASTER_FAKE_ANSWER")) said = fixed;
   Answer answer{.n_query = std::ssize(query), .query_seconds = 0.002};
-  answer.top_logprobs.assign(10, {0xFF, -1.5f});
+  const bool wrong =
+      Number("ASTER_FAKE_WRONG", 0) != 0 && state_->plan.attention != Attention::kLlama;
+  answer.top_logprobs.assign(10, {0xFF, wrong ? -2.5f : -1.5f});
   std::vector<Token> tokens = state_->tokens;
   tokens.insert(tokens.end(), query.begin(), query.end());
   for (const char c : said) {

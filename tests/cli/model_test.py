@@ -54,6 +54,23 @@ class WithSmolLM2(Case):
         self.assertGreaterEqual(got["kv_bytes"], 23040 * got["n_context"])
         self.assertGreater(got["peak_rss_bytes"], got["kv_bytes"])
 
+    def test_bench_checks_then_times_every_attention(self):
+        ended = aster("bench", "-m", MODEL, "-p", "300", "-n", "3", "-d", "280", "-r", "2", "-o",
+                      "jsonl", "--attention", "dense,star,llama", "--block-size", "128", "--profile")
+        self.assertEqual(ended.code, 0, ended)
+        rows = [json.loads(line) for line in ended.out.splitlines()]
+        self.assertEqual([(row["test"], row["attention"]) for row in rows],
+                         [(test, attention) for test in ("pp300", "tg3@d280")
+                          for attention in ("dense", "star", "llama")])
+        for row in rows:
+            self.assertLess(row["check_logprob_diff"], 0.5)
+            self.assertEqual(row["check_logprob_diff"] > 0, row["attention"] != "llama")
+            self.assertGreater(min(row["tokens_per_s"]), 0)
+            self.assertGreater(row["peak_rss_bytes"], row["kv_bytes"])
+            if row["test"] == "pp300" and row["attention"] != "llama":
+                self.assertGreater(row["profile_ms"]["attention"], 0)
+                self.assertGreater(row["profile_ms"]["packing"], 0)
+
     def test_later_questions_find_the_context_encoded(self):
         ended = self.ask("-q", "What is the pass key?", "-q", "How was the sea?", "-n", "4", "--json")
         first, second = map(json.loads, ended.out.splitlines())
