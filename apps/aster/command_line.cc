@@ -332,7 +332,8 @@ Error Unexpected(const std::string& argument, const Chosen& chosen) {
 
 Error UnknownCommand(const std::vector<std::string>& rest, const Chosen& chosen) {
   const bool of_model = chosen.path == "aster model";
-  const std::string expected = of_model ? "list, fetch or info" : "ask, chat, bench, tokenize or model";
+  const std::string expected =
+      of_model ? "list, fetch or info" : "ask, chat, bench, tokenize or model";
   const std::string see = "; see " + chosen.path + " --help";
   if (rest.empty()) return InvalidArgument("no command: expected " + expected + see);
   if (rest.front().starts_with('-')) return Unexpected(rest.front(), chosen);

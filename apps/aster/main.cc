@@ -1,7 +1,4 @@
 // The program: the command line in, the exit code out.
-#include <unistd.h>
-
-#include <cstdlib>
 #include <exception>
 #include <new>
 #include <string>
@@ -66,23 +63,10 @@ int Main(const std::vector<std::string>& arguments) {
   return ExitCode(code.error());
 }
 
-// How often a thread looks before it sleeps at a barrier; see docs/design.md, "Beside other work".
-constexpr const char* kSpinCount = "20000";
-
-// libgomp's own choice is to look for milliseconds. Beside another busy process the thread that
-// looks then holds the very core that the thread it waits for needs, once for each of a thousand
-// barriers. libgomp reads its environment when it is loaded, so the program starts itself anew.
-void LimitSpinning(char** argv) {
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
-  if (setenv("GOMP_SPINCOUNT", kSpinCount, 1) != 0) return;
-  execv("/proc/self/exe", argv);  // without /proc it goes on as it is
-}
-
 }  // namespace
 }  // namespace aster::cli
 
 int main(int argc, char** argv) {
-  aster::cli::LimitSpinning(argv);
   aster::cli::OpenStandardDescriptors();
   aster::cli::StartSignals();
   try {

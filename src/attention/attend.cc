@@ -267,7 +267,8 @@ void Attender::Attend(const AttendCall& call) {
   for (const Task& task : self.tasks) work += task.cost * (call.head_dim + call.head_dim_v);
   const bool share = self.tasks.size() > 1 && work >= kMinWorkToShare;
 
-#pragma omp parallel num_threads(self.n_threads) if (share)
+  const int team = call.n_threads > 0 ? std::min(call.n_threads, self.n_threads) : self.n_threads;
+#pragma omp parallel num_threads(team) if (share)
   {
     void* const scratch = self.scratch[static_cast<std::size_t>(ThreadIndex())].get();
 #pragma omp for schedule(dynamic, 1) nowait

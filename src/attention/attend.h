@@ -56,6 +56,8 @@ struct AttendCall {
   std::int64_t out_token_stride = 0;
   std::int64_t out_head_stride = 0;
   float* lse = nullptr;
+
+  int n_threads = 0;  // fewer than the Attender's: the same bits by fewer threads; 0 = all
 };
 
 // Scratch memory and threads for Attend; made once, used for every call, by one thread at a time.

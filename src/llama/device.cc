@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "base/check.h"
+#include "base/crowd_watch.h"
 #include "ggml-backend-impl.h"
 #include "ggml-cpu.h"
 #include "llama/linear.h"
@@ -168,6 +169,7 @@ void Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
   call.out = static_cast<float*>(op->data);
   call.out_token_stride = static_cast<std::int64_t>(op->nb[2] / sizeof(float));
   call.out_head_stride = static_cast<std::int64_t>(op->nb[1] / sizeof(float));
+  call.n_threads = step.n_threads;
   step.attender->Attend(call);
 }
 
@@ -207,6 +209,7 @@ bool ServeAttention(ServedStep& step, ggml_tensor* op) {
 ggml_status Compute(ggml_backend_t, ggml_cgraph* graph) {
   ASTER_CHECK(scope.open && scope.step != nullptr, "the device ran outside a step");
   ServedStep& step = *scope.step;
+  if (step.crowd != nullptr) step.crowd->Look();
   for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
     ggml_tensor* op = ggml_graph_node(graph, i);
     if ((op->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) continue;

@@ -21,6 +21,7 @@
 
 namespace aster {
 
+class CrowdWatch;
 class LinearLayers;
 
 // One attention node as llama.cpp built it.
@@ -34,10 +35,12 @@ struct AttentionNode {
 struct ServedStep {
   KvStore* store = nullptr;  // null: only record the nodes, compute nothing
   Attender* attender = nullptr;
+  CrowdWatch* crowd = nullptr;        // looks around between the nodes; may be null
   std::span<const KeyRange> visible;  // before `first`; the step's own tokens are added
   std::span<const Window> windows;    // per layer
   std::int64_t first = 0;             // position of the step's first token
   std::int64_t n_tokens = 0;
+  int n_threads = 0;         // of attention; 0 = the attender's
   int n_nodes_expected = 0;  // attention nodes of one pass
   bool wants_output = true;  // false: the last layer's attention is for nothing
   std::stop_token stop;

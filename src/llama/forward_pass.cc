@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "base/check.h"
+#include "base/system.h"
 #include "llama.h"
 #include "llama/batch.h"
 #include "llama/device.h"
@@ -54,6 +55,7 @@ ForwardPass::ForwardPass(const LlamaModel& model, const ForwardOptions& options,
                          const Kernels& kernels)
     : model_(model),
       options_(options),
+      crowd_(options.n_threads, UsableCpus()),
       attender_(kernels, options.n_threads),
       linear_(MakeLinear(options)) {}
 
@@ -145,6 +147,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
   ServedStep step;
   step.store = &store;
   step.attender = &attender_;
+  step.crowd = &crowd_;
   step.visible = visible;
   step.windows = windows_;
   step.first = first;
@@ -153,6 +156,14 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
   step.wants_output = n_outputs > 0;
   step.stop = stop;
   step.appended.assign(layers_.size(), false);
+
+  // A decode meets a barrier every few microseconds; a prefill's parts are long and shared out as
+  // threads come free, so there more threads are a larger share of the machine.
+  if (n == 1) {
+    crowd_.Look();
+    step.n_threads = crowd_.n_threads_left();
+    llama_set_n_threads(context_, step.n_threads, options_.n_threads);
+  }
 
   const TokenBatch batch(tokens, first, n_outputs);
   int result = 0;

@@ -13,6 +13,7 @@
 #include "aster/profile.h"
 #include "aster/status.h"
 #include "attention/attend.h"
+#include "base/crowd_watch.h"
 #include "kvstore/kv_store.h"
 
 struct llama_context;
@@ -66,6 +67,7 @@ class ForwardPass {
 
   const LlamaModel& model_;
   ForwardOptions options_;
+  CrowdWatch crowd_;
   Attender attender_;
   std::unique_ptr<LinearLayers> linear_;
   llama_context* context_ = nullptr;

@@ -115,6 +115,7 @@ AttendResult AttendData::Run(const Kernels& kernels) const {
   AttendCall call = Call();
   call.out = result.out.data();
   call.lse = result.lse.data();
+  call.n_threads = case_.n_threads_now;
   Attender(kernels, case_.n_threads).Attend(call);
   return result;
 }

@@ -29,6 +29,7 @@ struct AttendCase {
   float score_size = 1;        // standard deviation of the scores
   bool constant_rows = false;  // all keys of a head alike, so all weights of a row
   int n_threads = 1;           // threads that wait for each other cost a busy machine much time
+  int n_threads_now = 0;       // of the call; 0 = n_threads
 };
 std::ostream& operator<<(std::ostream& out, const AttendCase& c);
 

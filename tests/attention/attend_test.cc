@@ -200,5 +200,15 @@ TEST_P(Attend, AnswersTheSameBitsHoweverItsRowsAreCut) {
   EXPECT_EQ(AttendData(threaded, kSeed).Run(kernels()).out, all.out) << "seed " << kSeed;
 }
 
+TEST_P(Attend, AnswersTheSameBitsOnFewerThreadsThanItHas) {
+  AttendCase decode = {
+      .name = "decode", .n_heads = 6, .n_tokens = 1, .first_position = 9000, .n_threads = 4};
+  const AttendResult all = AttendData(decode, kSeed).Run(kernels());
+  for (const int n : {1, 3, 9}) {
+    decode.n_threads_now = n;
+    EXPECT_EQ(AttendData(decode, kSeed).Run(kernels()).out, all.out) << n << ", seed " << kSeed;
+  }
+}
+
 }  // namespace
 }  // namespace aster
