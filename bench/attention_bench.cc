@@ -6,15 +6,25 @@
 //                                           0.06 ms one of 19 ms when threads outnumber the CPUs
 //
 // GFLOPS counts 2 multiply-adds of each visible (query, key) pair and dim; GB/s the packed K and V
-// that a token's heads read once. Each shape's answer is compared with the float64 law before it
-// is timed; a wrong one ends the run.
+// that a token's heads read once. `of matmul` is a prefill's share of the rate that oneDNN's matmul
+// reaches, in this run and on these threads, on the two products that attention consists of, in the
+// kernels' own precision (bf16 where they round to it, else f32). Each shape's answer is compared
+// with the float64 law before it is timed; a wrong one ends the run.
 #include <benchmark/benchmark.h>
 
+#ifdef ASTER_BENCH_ONEDNN
+#include <dnnl.hpp>
+#endif
+
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <random>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "attention/attend.h"
@@ -101,6 +111,45 @@ void CheckLastToken(const Shape& s, const Inputs& inputs, const Kernels& kernels
   }
 }
 
+#ifdef ASTER_BENCH_ONEDNN
+// Seconds of one oneDNN product [m, k] x [k, n], the best of several.
+double MatmulSeconds(std::int64_t m, std::int64_t n, std::int64_t k, bool bf16) {
+  using namespace dnnl;
+  const auto type = bf16 ? memory::data_type::bf16 : memory::data_type::f32;
+  const engine cpu(engine::kind::cpu, 0);
+  const memory::desc a({m, k}, type, memory::format_tag::ab);
+  const memory::desc b({k, n}, type, memory::format_tag::ba);
+  const memory::desc c({m, n}, memory::data_type::f32, memory::format_tag::ab);
+  const matmul product(matmul::primitive_desc(matmul::desc(a, b, c), cpu));
+  stream work(cpu);
+  std::unordered_map<int, memory> arguments;
+  for (const auto& [name, desc] :
+       {std::pair{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}}) {
+    const memory data(desc, cpu);
+    std::memset(data.get_data_handle(), 0, desc.get_size());
+    arguments.emplace(name, data);
+  }
+  double best = 1e9;
+  for (int i = 0; i < 5; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    product.execute(work, arguments);
+    work.wait();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    best = std::min(best, took.count());
+  }
+  return best;
+}
+
+// GFLOPS of oneDNN on one KV head's scores and output: all rows against as many keys as a row sees.
+double MatmulGflops(const Shape& s, bool bf16) {
+  const std::int64_t rows = s.n_tokens * s.n_heads / s.n_kv_heads;
+  const std::int64_t keys = s.depth + s.n_tokens / 2;
+  const double seconds =
+      MatmulSeconds(rows, keys, s.head_dim, bf16) + MatmulSeconds(rows, s.head_dim, keys, bf16);
+  return 4.0 * static_cast<double>(rows * keys * s.head_dim) / seconds / 1e9;
+}
+#endif
+
 void RunShape(benchmark::State& state, const Shape& s, const Kernels& kernels, int n_threads) {
   Inputs inputs(s);
   Attender attender(kernels, n_threads);
@@ -111,6 +160,13 @@ void RunShape(benchmark::State& state, const Shape& s, const Kernels& kernels, i
   const double n = static_cast<double>(s.n_tokens), depth = static_cast<double>(s.depth);
   const double pairs = n * depth + n * (n + 1) / 2;
   const double flops = pairs * s.n_heads * s.head_dim * 4;
+#ifdef ASTER_BENCH_ONEDNN
+  if (s.n_tokens > 1) {
+    const double matmul = MatmulGflops(s, kernels.rounds_to_bf16);
+    state.counters["of matmul"] =
+        benchmark::Counter(flops / 1e9 / matmul, benchmark::Counter::kIsIterationInvariantRate);
+  }
+#endif
   const double bytes = (depth + n) * s.n_kv_heads * s.head_dim * 2 * sizeof(std::uint16_t);
   using benchmark::Counter;
   const auto rate = Counter::kIsIterationInvariantRate;

@@ -64,7 +64,8 @@ Result<Context> Session::Encode(std::span<const Token> tokens, Room room, Interr
   const std::int64_t n_reserved = room.n_query + room.n_answer;
   // Encode checks the context alone; that the question fits too is better known before than after.
   Status fits = model_.CheckLength(n_context + room.n_query, options_.allow_long);
-  if (fits) fits = ShowPlan(n_context, n_reserved);
+  if (!fits) return InvalidArgument("document and question are " + fits.error().message);
+  fits = ShowPlan(n_context, n_reserved);
   if (!fits) return fits.error();
 
   ProgressView view(options_.progress);

@@ -1,8 +1,10 @@
 #include <dnnl.h>
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <algorithm>
-#include <vector>
+#include <new>
+#include <utility>
 
 #include "base/check.h"
 #include "ggml-backend.h"
@@ -17,6 +19,37 @@ namespace {
 constexpr std::int64_t kRowsAtOnce = 256;
 // Floats of a dequantised panel: small enough to stay in the cache between its two uses.
 constexpr std::int64_t kPanelFloats = std::int64_t{1} << 20;
+
+// Floats that go back to the system when they are let go: malloc would keep them.
+class Panel {
+ public:
+  Panel() = default;
+  Panel& operator=(Panel&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  Panel(const Panel&) = delete;
+  ~Panel() {
+    if (data_ != nullptr) munmap(data_, bytes_);
+  }
+
+  float* data() const { return data_; }
+  // At least n floats; what was held before is lost.
+  void Hold(std::size_t n) {
+    if (n * sizeof(float) <= bytes_) return;
+    *this = Panel();
+    void* const mapped = mmap(nullptr, n * sizeof(float), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
+    data_ = static_cast<float*>(mapped);
+    bytes_ = n * sizeof(float);
+  }
+
+ private:
+  float* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
 
 class OneDnnLinear : public LinearLayers {
  public:
@@ -44,7 +77,7 @@ class OneDnnLinear : public LinearLayers {
     const std::int64_t panel_rows = std::clamp<std::int64_t>(kPanelFloats / k, 1, m);
     for (std::int64_t first = 0; first < m; first += panel_rows) {
       const std::int64_t count = std::min(panel_rows, m - first);
-      const float* panel = Panel(weight, first, count);
+      const float* panel = Dequantise(weight, first, count);
       for (std::int64_t row = 0; row < n; row += kRowsAtOnce) {
         Multiply(rows + row * k, std::min(kRowsAtOnce, n - row), panel, count, k,
                  out + row * m + first, m);
@@ -52,7 +85,7 @@ class OneDnnLinear : public LinearLayers {
     }
   }
 
-  void ReleasePanel() override { std::vector<float>().swap(panel_); }
+  void ReleasePanel() override { panel_ = Panel(); }
 
  private:
   // out [n, count], rows m apart = rows [n, k] x panel [count, k]^T.
@@ -66,11 +99,11 @@ class OneDnnLinear : public LinearLayers {
   }
 
   // Rows [first, first + count) of the weight as f32 [count, k].
-  const float* Panel(const ggml_tensor* weight, std::int64_t first, std::int64_t count) {
+  const float* Dequantise(const ggml_tensor* weight, std::int64_t first, std::int64_t count) {
     const char* source = static_cast<const char*>(weight->data) + first * weight->nb[1];
     if (weight->type == GGML_TYPE_F32) return reinterpret_cast<const float*>(source);
     const std::int64_t k = weight->ne[0];
-    if (panel_.size() < static_cast<std::size_t>(count * k)) panel_.resize(count * k);
+    panel_.Hold(static_cast<std::size_t>(count * k));
     const DequantizeRow dequantize = RowDequantizer(weight->type);
 #pragma omp parallel for num_threads(n_threads_) schedule(static)
     for (std::int64_t row = 0; row < count; ++row) {
@@ -80,7 +113,7 @@ class OneDnnLinear : public LinearLayers {
   }
 
   int n_threads_;
-  std::vector<float> panel_;
+  Panel panel_;
 };
 
 }  // namespace

@@ -140,7 +140,8 @@ class BadDocuments(Case):
 
     def test_too_long_and_too_large_are_told_before_the_encoding(self):
         ended = aster("ask", "-m", "m.gguf", "-f", self.doc, "-q", "x", env={"ASTER_FAKE_CTX": "4500"})
-        self.check_refused(ended, 2, "4,5", "4,500", "--allow-long")
+        self.check_refused(ended, 2, "document and question are 45", "trained for 4500",
+                           "--allow-long")
         ended = aster("ask", "-m", "m.gguf", "-f", self.doc, "-q", "x", env={"ASTER_FAKE_MEMORY": "9"})
         self.check_refused(ended, 1, "memory")
         ended = aster("ask", "-m", "m.gguf", "-f", self.doc, "-q", "x", "--allow-long",
