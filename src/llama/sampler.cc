@@ -12,7 +12,9 @@ namespace aster {
 
 Sampler::Sampler(const SamplingOptions& options, std::int32_t n_vocab,
                  std::span<const Token> recent)
-    : chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())) {
+    : takes_likeliest_(options.temperature <= 0.0f && options.repeat_penalty == 1.0f),
+      chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())),
+      candidates_(std::make_unique<std::vector<llama_token_data>>()) {
   const auto add = [this](llama_sampler* s) { llama_sampler_chain_add(chain_, s); };
   if (options.repeat_penalty != 1.0f) {
     add(llama_sampler_init_penalties(n_vocab, options.repeat_last_n, options.repeat_penalty, 0.0f,
@@ -33,7 +35,11 @@ Sampler::Sampler(const SamplingOptions& options, std::int32_t n_vocab,
 Sampler::~Sampler() { llama_sampler_free(chain_); }
 
 Token Sampler::Draw(std::span<const float> logits) {
-  std::vector<llama_token_data> candidates(logits.size());
+  if (takes_likeliest_) {  // what the chain would do, without a list of all candidates
+    return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  }
+  std::vector<llama_token_data>& candidates = *candidates_;
+  candidates.resize(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i) {
     candidates[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
   }

@@ -3,10 +3,12 @@
 
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "aster/context.h"
 
 struct llama_sampler;
+struct llama_token_data;
 
 namespace aster {
 
@@ -22,7 +24,9 @@ class Sampler {
   Token Draw(std::span<const float> logits);
 
  private:
+  const bool takes_likeliest_;  // greedy and nothing else
   llama_sampler* chain_;
+  std::unique_ptr<std::vector<llama_token_data>> candidates_;  // kept from draw to draw
 };
 
 // The n most likely tokens with the natural logs of their probabilities, best first.
