@@ -32,8 +32,8 @@ TEST_P(Dequantize, IsBitForBitGgmls) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, Dequantize,
-                         testing::Values(GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q6_K,
-                                         GGML_TYPE_F16),
+                         testing::Values(GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
+                                         GGML_TYPE_Q5_1, GGML_TYPE_Q6_K, GGML_TYPE_F16),
                          [](const auto& type) { return ggml_type_name(type.param); });
 
 TEST(DequantizeTypes, TheRestAreGgmlsAndF32HasNone) {
