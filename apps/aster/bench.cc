@@ -63,7 +63,7 @@ class Bench {
       Result<BenchResult> result = one.is_prefill() ? Prefill(one) : Decode(one);
       if (!result && result.error().kind == ErrorKind::kCancelled) break;
       if (!result) return result.error();
-      result->check_difference = differences_[one.plan.attention];
+      result->check_difference = differences_[one.asked];
       output_.Write(table_.Row(setting_, *result));
       if (output_.Closed()) break;
     }
@@ -105,6 +105,7 @@ class Bench {
 
   // A context that one block holds is dense, as `auto` has it; the row says so.
   static void Add(BenchCase one, std::vector<BenchCase>& cases) {
+    one.asked = one.plan.attention;
     if (one.plan.block_size > one.n_context()) {
       one.plan = {Attention::kDense, 0, -1, one.plan.ubatch_size};
     }

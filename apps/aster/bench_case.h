@@ -18,6 +18,7 @@ struct BenchCase {
   std::int64_t n_prompt = 0;  // of a prefill; 0 = a decode
   std::int64_t n_depth = 0;   // of a decode: tokens before the first
   std::int64_t n_generated = 0;
+  Attention asked = Attention::kAuto;  // the plan's, before one block made it dense
 
   bool is_prefill() const { return n_prompt > 0; }
   // Tokens to encode; one more is the query.

@@ -71,6 +71,14 @@ class WithSmolLM2(Case):
                 self.assertGreater(row["profile_ms"]["attention"], 0)
                 self.assertGreater(row["profile_ms"]["packing"], 0)
 
+    def test_bench_tells_the_check_of_a_star_that_one_block_made_dense(self):
+        ended = aster("bench", "-m", MODEL, "-p", "64", "-n", "0", "-r", "1", "-o", "jsonl",
+                      "--attention", "star", "--block-size", "128")
+        self.assertEqual(ended.code, 0, ended)
+        row = json.loads(ended.out)
+        self.assertEqual(row["attention"], "dense")
+        self.assertGreater(row["check_logprob_diff"], 0)
+
     def test_later_questions_find_the_context_encoded(self):
         ended = self.ask("-q", "What is the pass key?", "-q", "How was the sea?", "-n", "4", "--json")
         first, second = map(json.loads, ended.out.splitlines())
