@@ -3,9 +3,12 @@
 #include <cmath>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <random>
+#include <utility>
 
 #include "aster/context.h"
+#include "base/system.h"
 #include "bench_case.h"
 #include "commands.h"
 #include "numbers.h"
@@ -28,15 +31,12 @@ std::string SystemLine(const char* path, const std::string& key) {
   return {};
 }
 
-std::int64_t KilobytesOf(const std::string& key) {
-  const std::string value = SystemLine("/proc/self/status", key);
-  return ParseInteger(value.substr(0, value.find(' '))).value_or(0) * 1024;
-}
-
-// Peak and present resident memory, in bytes. The peak starts anew where the kernel lets it.
+// Peak of resident memory, in bytes. It starts anew where the kernel lets it.
 void ResetPeakRss() { std::ofstream("/proc/self/clear_refs") << "5"; }
-std::int64_t PeakRss() { return KilobytesOf("VmHWM"); }
-std::int64_t Rss() { return KilobytesOf("VmRSS"); }
+std::int64_t PeakRss() {
+  const std::string kilobytes = SystemLine("/proc/self/status", "VmHWM");
+  return ParseInteger(kilobytes.substr(0, kilobytes.find(' '))).value_or(0) * 1024;
+}
 
 // Tokens whose values do not matter to the speed: always the same ones.
 std::vector<Token> SomeTokens(const Model& model, std::int64_t n) {
@@ -48,6 +48,8 @@ std::vector<Token> SomeTokens(const Model& model, std::int64_t n) {
   return tokens;
 }
 
+constexpr std::int64_t kCheckTokens = 256;  // encoded to compare with llama.cpp's own attention
+
 class Bench {
  public:
   Bench(const Options& options, const LoadedModel& loaded)
@@ -57,9 +59,10 @@ class Bench {
         table_(options.bench.format, options.bench.profile) {}
 
   Result<int> Run() {
-    if (Status status = Check(); !status) return status.error();
+    const std::vector<BenchCase> cases = Cases();
+    if (Status status = Check(cases); !status) return status.error();
     output_.Write(table_.Head());
-    for (const BenchCase& one : Cases()) {
+    for (const BenchCase& one : cases) {
       Result<BenchResult> result = one.is_prefill() ? Prefill(one) : Decode(one);
       if (!result && result.error().kind == ErrorKind::kCancelled) break;
       if (!result) return result.error();
@@ -87,18 +90,16 @@ class Bench {
   }
 
   std::vector<BenchCase> Cases() const {
+    const std::vector<PlanOptions> plans = Plans();
+    const std::int64_t n_generated = options_.bench.n_generated;
     std::vector<BenchCase> cases;
     for (const std::int64_t n : options_.bench.n_prompts) {
-      for (const PlanOptions& plan : Plans()) {
-        if (n > 0) Add({plan, n, 0, 0}, cases);
-      }
+      if (n == 0) continue;
+      for (const PlanOptions& plan : plans) Add({plan, n, 0, 0}, cases);
     }
     for (const std::int64_t depth : options_.bench.n_depths) {
-      for (const PlanOptions& plan : Plans()) {
-        if (options_.bench.n_generated > 0) {
-          Add({plan, 0, depth, options_.bench.n_generated}, cases);
-        }
-      }
+      if (n_generated == 0) continue;
+      for (const PlanOptions& plan : plans) Add({plan, 0, depth, n_generated}, cases);
     }
     return cases;
   }
@@ -118,15 +119,24 @@ class Bench {
 
   // Before anything is timed: what is asked for fits, and each kind of attention answers as
   // llama.cpp's own does.
-  Status Check() {
-    for (const BenchCase& one : Cases()) {
+  Status Check(const std::vector<BenchCase>& cases) {
+    for (const BenchCase& one : cases) {
       if (const Result<Plan> plan = MakePlan(one.n_context(), one.plan); !plan) return plan.error();
       const std::int64_t n_most = one.n_context() + 1 + one.n_generated;
       if (Status fits = model_.CheckLength(n_most, options_.allow_long); !fits) return fits;
     }
+    const std::vector<Token> tokens = SomeTokens(model_, kCheckTokens + 1);
+    std::optional<Answer> reference;  // one for all
     for (const Attention attention : options_.bench.attentions) {
-      if (attention == Attention::kLlama) continue;
-      const Result<double> difference = CheckAgainstReference(attention);
+      if (attention == Attention::kLlama || differences_.contains(attention)) continue;
+      if (!reference) {
+        PlanOptions stock;
+        stock.attention = Attention::kLlama;
+        Result<FirstToken> first = AskFirstToken(tokens, stock);
+        if (!first) return first.error();
+        reference = std::move(first->answer);
+      }
+      const Result<double> difference = Difference(attention, tokens, *reference);
       if (!difference) return difference.error();
       differences_[attention] = *difference;
     }
@@ -137,23 +147,18 @@ class Bench {
   // difference of their log-probabilities. Star runs as two blocks behind a whole anchor, which is
   // exact. Errors: kWorld when the two have fewer than half in common, or lie kMostDifference
   // apart: a benchmark of wrong answers is none.
-  Result<double> CheckAgainstReference(Attention attention) {
-    constexpr std::int64_t kCheckTokens = 256;
+  Result<double> Difference(Attention attention, std::span<const Token> tokens,
+                            const Answer& theirs) {
     constexpr double kMostDifference = 0.5;
-    const std::vector<Token> tokens = SomeTokens(model_, kCheckTokens + 1);
     PlanOptions plan;
     plan.attention = attention == Attention::kDense ? Attention::kDense : Attention::kStar;
     if (plan.attention == Attention::kStar) plan.block_size = plan.anchor_size = kCheckTokens / 2;
-    PlanOptions stock;
-    stock.attention = Attention::kLlama;
-    const Result<Answer> ours = FirstToken(tokens, plan);
+    const Result<FirstToken> ours = AskFirstToken(tokens, plan);
     if (!ours) return ours.error();
-    const Result<Answer> theirs = FirstToken(tokens, stock);
-    if (!theirs) return theirs.error();
     double sum = 0;
     int n_common = 0;
-    for (const TokenLogprob& reference : theirs->top_logprobs) {
-      for (const TokenLogprob& top : ours->top_logprobs) {
+    for (const TokenLogprob& reference : theirs.top_logprobs) {
+      for (const TokenLogprob& top : ours->answer.top_logprobs) {
         if (top.token != reference.token) continue;
         sum += std::abs(top.logprob - reference.logprob);
         ++n_common;
@@ -161,7 +166,7 @@ class Bench {
       }
     }
     const double mean = n_common > 0 ? sum / n_common : 0;
-    const auto n_listed = static_cast<int>(theirs->top_logprobs.size());
+    const auto n_listed = static_cast<int>(theirs.top_logprobs.size());
     if (2 * n_common >= n_listed && mean <= kMostDifference) return mean;
     return WorldError("not timed: " + std::string(AttentionName(attention)) + " shares " +
                       std::to_string(n_common) + " of the " + std::to_string(n_listed) +
@@ -203,12 +208,16 @@ class Bench {
   }
 
   // The first token after all of `tokens`, the last of which is the query.
-  Result<Answer> FirstToken(std::span<const Token> tokens, const PlanOptions& plan) {
+  struct FirstToken {
+    Context context;
+    Answer answer;
+  };
+  Result<FirstToken> AskFirstToken(std::span<const Token> tokens, const PlanOptions& plan) {
     Result<Context> context = Encode(tokens.first(tokens.size() - 1), plan, 1);
     if (!context) return context.error();
     Result<Answer> answer = context->Ask(tokens.last(1), Greedy(1));
     if (Status whole = Whole(answer, 1); !whole) return whole.error();
-    return answer;
+    return FirstToken{std::move(*context), std::move(*answer)};
   }
 
   void Say(const BenchCase& one, int sample) {
@@ -219,7 +228,7 @@ class Bench {
   BenchResult Begin(const BenchCase& one) {
     BenchResult result;
     result.of = one;
-    result.rss_before = Rss();
+    result.rss_before = ResidentBytes();
     ResetPeakRss();
     return result;
   }
@@ -230,15 +239,13 @@ class Bench {
     const std::vector<Token> tokens = SomeTokens(model_, one.n_prompt);
     for (int sample = 0; sample < options_.bench.repetitions; ++sample) {
       Say(one, sample);
-      Result<Context> context = Encode(std::span(tokens).first(tokens.size() - 1), one.plan, 1);
-      if (!context) return context.error();
-      const Result<Answer> answer = context->Ask(std::span(tokens).last(1), Greedy(1));
-      if (Status whole = Whole(answer, 1); !whole) return whole.error();
-      result.seconds.push_back(context->encode_seconds() + answer->query_seconds);
-      result.profiles.push_back(context->profile());
-      result.plan = context->plan();
-      result.kv_bytes = std::max(result.kv_bytes, PredictKvBytes(model_, one.n_prompt));
+      const Result<FirstToken> first = AskFirstToken(tokens, one.plan);
+      if (!first) return first.error();
+      result.seconds.push_back(first->context.encode_seconds() + first->answer.query_seconds);
+      result.profiles.push_back(first->context.profile());
+      result.plan = first->context.plan();
     }
+    result.kv_bytes = PredictKvBytes(model_, one.n_prompt);
     result.peak_rss = PeakRss();
     return result;
   }

@@ -36,7 +36,7 @@ struct BenchResult {
   std::int64_t kv_bytes = 0;
   std::int64_t rss_before = 0;  // bytes resident before the case
   std::int64_t peak_rss = 0;    // bytes, while the case ran
-  double check_difference = 0;  // see CheckAgainstReference
+  double check_difference = 0;  // see Bench::Difference
 
   std::int64_t n_tokens() const { return of.is_prefill() ? of.n_prompt : of.n_generated; }
   double rate_mean() const;       // tokens/s

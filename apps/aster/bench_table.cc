@@ -29,11 +29,7 @@ double Mean(const std::vector<double>& values) {
 Json ProfileJson(const BenchResult& result) {
   const auto n = static_cast<double>(result.profiles.size());
   Profile sum;
-  for (const Profile& profile : result.profiles) {
-    sum.linear += profile.linear;
-    sum.attention += profile.attention;
-    sum.packing += profile.packing;
-  }
+  for (const Profile& profile : result.profiles) sum += profile;
   const double rest = n * Mean(result.seconds) - sum.linear - sum.attention - sum.packing;
   Json json;
   json["linear"] = 1000 * sum.linear / n;

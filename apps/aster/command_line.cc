@@ -92,7 +92,7 @@ predicted_rss_bytes (what was resident before, and the KV store), check_logprob_
 distance from llama.cpp's ten likeliest tokens), profile_ms (with --profile).
 
 Examples:
-  aster bench -p 512,8K -n 32 -d 0,8K --attention dense,star,llama -r 3
+  aster bench -p 512,4K -n 32 -d 0,4K --attention dense,star,llama -r 3
   aster bench -m model.gguf -p 32K -n 0 --attention star --block-size 2K,4K,8K --profile
   ASTER_ISA=avx2 aster bench -o jsonl)";
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -47,70 +48,65 @@ void AddReal(CLI::App& app, const std::string& names, const std::string& help,
            });
 }
 
-Setter TokenCount(std::int64_t least, std::int64_t most, std::int64_t& value) {
-  return [least, most, &value](const std::string& text) {
-    const Result<std::int64_t> n = ParseTokenCount(text);
-    if (!n || *n < least || *n > most) return false;
-    value = *n;
-    return true;
+// Reads a value from text; nullopt for one that is refused.
+template <class T>
+using Reader = std::function<std::optional<T>(const std::string&)>;
+
+template <class T>
+Setter Into(T& value, std::type_identity_t<Reader<T>> read) {
+  return [&value, read](const std::string& text) {
+    const std::optional<T> found = read(text);
+    if (found) value = *found;
+    return found.has_value();
   };
 }
 
-// A list of items between commas, each read by `read`, which gives nullopt for a wrong one.
-template <class T, class Read>
-Setter List(std::vector<T>& values, Read read) {
-  return [&values, read](const std::string& text) {
+// Items between commas.
+template <class T>
+Reader<std::vector<T>> List(Reader<T> read) {
+  return [read](const std::string& text) -> std::optional<std::vector<T>> {
     std::vector<T> items;
     for (std::size_t at = 0; at <= text.size();) {
       const std::size_t comma = std::min(text.find(',', at), text.size());
       const std::optional<T> item = read(text.substr(at, comma - at));
-      if (!item) return false;
+      if (!item) return std::nullopt;
       items.push_back(*item);
       at = comma + 1;
     }
-    values = std::move(items);
-    return true;
+    return items;
   };
 }
 
-auto TokenCountOf(std::int64_t least, std::int64_t most) {
+Reader<std::int64_t> TokenCount(std::int64_t least,
+                                std::int64_t most = std::numeric_limits<std::int32_t>::max()) {
   return [least, most](const std::string& text) -> std::optional<std::int64_t> {
-    std::int64_t value = 0;
-    if (!TokenCount(least, most, value)(text)) return std::nullopt;
-    return value;
+    const Result<std::int64_t> n = ParseTokenCount(text);
+    if (!n || *n < least || *n > most) return std::nullopt;
+    return *n;
   };
 }
 
-std::optional<Attention> AttentionOf(const std::string& text) {
+// "auto" stands for the value that the plan reads as auto.
+Reader<std::int64_t> OrAuto(std::int64_t auto_value, Reader<std::int64_t> read) {
+  return [auto_value, read](const std::string& text) {
+    return text == "auto" ? std::optional(auto_value) : read(text);
+  };
+}
+
+// One of a few names.
+template <class T>
+Reader<T> OneOf(std::vector<std::pair<const char*, T>> names) {
+  return [names](const std::string& text) -> std::optional<T> {
+    for (const auto& [name, value] : names) {
+      if (text == name) return value;
+    }
+    return std::nullopt;
+  };
+}
+
+std::optional<Attention> ReadAttention(const std::string& text) {
   const Result<Attention> kind = ParseAttention(text);
   return kind ? std::optional(*kind) : std::nullopt;
-}
-
-std::optional<std::int64_t> BlockSizeOf(const std::string& text) {
-  if (text == "auto") return 0;
-  return TokenCountOf(kMinBlockSize, std::numeric_limits<std::int32_t>::max())(text);
-}
-
-bool SetFormat(const std::string& text, BenchFormat& format) {
-  for (const auto& [name, value] : {std::pair{"md", BenchFormat::kMarkdown},
-                                    {"csv", BenchFormat::kCsv},
-                                    {"json", BenchFormat::kJson},
-                                    {"jsonl", BenchFormat::kJsonLines}}) {
-    if (text != name) continue;
-    format = value;
-    return true;
-  }
-  return false;
-}
-
-// As TokenCount, where "auto" stands for the value that the plan reads as auto.
-Setter TokenCountOrAuto(std::int64_t least, std::int64_t auto_value, std::int64_t& value) {
-  const Setter number = TokenCount(least, std::numeric_limits<std::int32_t>::max(), value);
-  return [number, auto_value, &value](const std::string& text) {
-    if (text != "auto") return number(text);
-    value = auto_value;
-    return true;
-  };
 }
 
 bool SetSeed(const std::string& text, std::uint32_t& seed) {
@@ -118,17 +114,6 @@ bool SetSeed(const std::string& text, std::uint32_t& seed) {
   if (!n || *n < -1 || *n > std::numeric_limits<std::uint32_t>::max()) return false;
   seed = static_cast<std::uint32_t>(*n);  // -1 is llama.cpp's 0xFFFFFFFF, a random seed
   return true;
-}
-
-bool SetLinear(const std::string& text, ModelOptions::Linear& linear) {
-  using Linear = ModelOptions::Linear;
-  for (const auto& [name, value] :
-       {std::pair{"auto", Linear::kAuto}, {"ggml", Linear::kGgml}, {"onednn", Linear::kOneDnn}}) {
-    if (text != name) continue;
-    linear = value;
-    return true;
-  }
-  return false;
 }
 
 void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling) {
@@ -164,6 +149,23 @@ void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling) {
              "How many tokens the penalty looks back on; 0 = none.\n"
              "Default: 64.",
              0, kMost, sampling.repeat_last_n);
+}
+
+void AddAnchorAndLengthFlags(CLI::App& app, Options& options) {
+  AddValue(app, "--anchor-size", "N",
+           "Tokens at the start that every block sees, at most a\n"
+           "block; 0 = no anchor; auto: a block. Default: auto.",
+           std::string(kTokens) + ", 0 for no anchor, or auto",
+           Into(options.plan.anchor_size, OrAuto(-1, TokenCount(0))));
+  app.add_flag("--allow-long", options.allow_long,
+               "Go on past the length that the model was trained for.");
+}
+
+void AddProgressFlag(CLI::App& app, Options& options) {
+  app.add_flag_callback(
+         "--no-progress", [&options] { options.progress = false; },
+         "No progress on standard error.")
+      ->group("Output");
 }
 
 }  // namespace
@@ -204,60 +206,58 @@ void AddComputeFlags(CLI::App& app, Options& options) {
            "Most tokens in one pass through the model, 1 to 64K:\n"
            "more is faster and takes more memory. Default: 512.",
            std::string(kTokens) + ", from 1 to 64K",
-           TokenCount(1, 65536, options.model_options.ubatch_size));
+           Into(options.model_options.ubatch_size, TokenCount(1, 65536)));
   AddValue(app, "--linear", "WAY",
            "Who computes the linear layers of the prefill: ggml,\n"
            "onednn, or auto: oneDNN where it pays. Default: auto.",
-           "auto, ggml or onednn", [&options](const std::string& text) {
-             return SetLinear(text, options.model_options.linear);
-           });
+           "auto, ggml or onednn",
+           Into(options.model_options.linear,
+                OneOf<ModelOptions::Linear>({{"auto", ModelOptions::Linear::kAuto},
+                                             {"ggml", ModelOptions::Linear::kGgml},
+                                             {"onednn", ModelOptions::Linear::kOneDnn}})));
 }
 
 void AddBenchFlags(CLI::App& app, Options& options) {
   BenchOptions& bench = options.bench;
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
   app.option_defaults()->group("Cases");
   AddValue(app, "-p,--n-prompt", "N,...",
            "Lengths to encode, to the first token; 0 = none.\n"
            "Default: 512.",
            "numbers of tokens from 2, such as 512,8K, or 0",
-           List(bench.n_prompts, [](const std::string& text) -> std::optional<std::int64_t> {
-             const auto n = TokenCountOf(0, kMost)(text);
-             return n == 1 ? std::nullopt : n;
-           }));
+           Into(bench.n_prompts, List<std::int64_t>([](const std::string& text) {
+                  const auto n = TokenCount(0)(text);
+                  return n == 1 ? std::nullopt : n;
+                })));
   AddValue(app, "-n,--n-gen", "N", "Tokens to generate at each depth; 0 = none. Default: 128.",
-           std::string(kTokens) + ", or 0", TokenCount(0, kMost, bench.n_generated));
+           std::string(kTokens) + ", or 0", Into(bench.n_generated, TokenCount(0)));
   AddValue(app, "-d,--n-depth", "N,...", "Depths to generate at, in tokens. Default: 0.",
-           "numbers of tokens, such as 0,8K", List(bench.n_depths, TokenCountOf(0, kMost)));
+           "numbers of tokens, such as 0,8K", Into(bench.n_depths, List(TokenCount(0))));
   AddInteger(app, "-r,--repetitions", "Samples of each case. Default: 5.", 1, 1000,
              bench.repetitions);
   AddValue(app, "--attention", "KIND,...",
            "dense, star, auto, llama; see aster ask --help.\n"
            "Default: auto.",
-           "auto, dense, star or llama, or several of them", List(bench.attentions, AttentionOf));
+           "auto, dense, star or llama, or several of them",
+           Into(bench.attentions, List<Attention>(ReadAttention)));
   AddValue(app, "--block-size", "N,...",
            "Of star: tokens in a block, at least 16, or auto.\n"
            "Default: auto.",
            std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
-           List(bench.block_sizes, BlockSizeOf));
-  AddValue(app, "--anchor-size", "N",
-           "Of star: tokens at the start that every block sees, at\n"
-           "most a block, or auto. Default: auto: a block.",
-           std::string(kTokens) + ", 0 for no anchor, or auto",
-           TokenCountOrAuto(0, -1, options.plan.anchor_size));
-  app.add_flag("--allow-long", options.allow_long,
-               "Go on past the length that the model was trained for.");
+           Into(bench.block_sizes, List(OrAuto(0, TokenCount(kMinBlockSize)))));
+  AddAnchorAndLengthFlags(app, options);
   app.option_defaults()->group("Output");
   AddValue(app, "-o,--output", "FORM",
            "md, csv, json or jsonl: rows on standard output as they\n"
            "are done. Default: md.",
            "md, csv, json or jsonl",
-           [&bench](const std::string& text) { return SetFormat(text, bench.format); });
+           Into(bench.format, OneOf<BenchFormat>({{"md", BenchFormat::kMarkdown},
+                                                  {"csv", BenchFormat::kCsv},
+                                                  {"json", BenchFormat::kJson},
+                                                  {"jsonl", BenchFormat::kJsonLines}})));
   app.add_flag("--profile", bench.profile,
                "Split the time to the first token into linear layers,\n"
                "attention, packing of K and V, and the rest.");
-  app.add_flag_callback(
-      "--no-progress", [&options] { options.progress = false; }, "No progress on standard error.");
+  AddProgressFlag(app, options);
   AddVerboseFlag(app, options);
 }
 
@@ -269,23 +269,13 @@ void AddAttentionFlags(CLI::App& app, Options& options) {
            "auto:  star where it saves work, else dense.\n"
            "llama: llama.cpp's own attention and KV cache.\n"
            "Default: auto.",
-           "auto, dense, star or llama", [&options](const std::string& text) {
-             const Result<Attention> kind = ParseAttention(text);
-             if (kind) options.plan.attention = *kind;
-             return kind.ok();
-           });
+           "auto, dense, star or llama", Into<Attention>(options.plan.attention, ReadAttention));
   AddValue(app, "--block-size", "N",
            "Tokens in a block, at least 16: 4096 or 4K, or auto: a\n"
            "quarter of the context, from 1K to 32K. Default: auto.",
            std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
-           TokenCountOrAuto(kMinBlockSize, 0, options.plan.block_size));
-  AddValue(app, "--anchor-size", "N",
-           "Tokens at the start that every block sees, at most a\n"
-           "block; 0 = no anchor; auto: a block. Default: auto.",
-           std::string(kTokens) + ", 0 for no anchor, or auto",
-           TokenCountOrAuto(0, -1, options.plan.anchor_size));
-  app.add_flag("--allow-long", options.allow_long,
-               "Go on past the length that the model was trained for.");
+           Into(options.plan.block_size, OrAuto(0, TokenCount(kMinBlockSize))));
+  AddAnchorAndLengthFlags(app, options);
 }
 
 void AddAnswerFlags(CLI::App& app, Options& options) {
@@ -320,10 +310,7 @@ void AddOutputFlags(CLI::App& app, Options& options) {
   AddJsonFlag(app, options,
               "One JSON object per answer, on one line, and nothing else on\n"
               "standard output; see below.");
-  app.add_flag_callback(
-         "--no-progress", [&options] { options.progress = false; },
-         "No progress on standard error.")
-      ->group("Output");
+  AddProgressFlag(app, options);
   AddVerboseFlag(app, options);
 }
 

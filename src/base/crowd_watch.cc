@@ -34,19 +34,6 @@ double OwnSeconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-CpuTimes ReadSystem() {
-  std::ifstream file("/proc/stat");
-  std::stringstream text;
-  text << file.rdbuf();
-  cpu_set_t set;
-  const bool has_set = sched_getaffinity(0, sizeof set, &set) == 0;
-  const auto counts = [&](int cpu) {
-    return !has_set || (cpu < CPU_SETSIZE && CPU_ISSET(static_cast<unsigned>(cpu), &set));
-  };
-  static const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
-  return {BusySeconds(text.str(), ticks, counts), OwnSeconds(), Clock::now()};
-}
-
 }  // namespace
 
 double BusySeconds(const std::string& stat, double ticks_per_second,
@@ -62,6 +49,19 @@ double BusySeconds(const std::string& stat, double ticks_per_second,
     ticks += static_cast<double>(user + nice + system + irq + soft + steal);
   }
   return ticks / ticks_per_second;
+}
+
+CpuTimes ReadCpuTimes() {
+  std::ifstream file("/proc/stat");
+  std::stringstream text;
+  text << file.rdbuf();
+  cpu_set_t set;
+  const bool has_set = sched_getaffinity(0, sizeof set, &set) == 0;
+  const auto counts = [&](int cpu) {
+    return !has_set || (cpu < CPU_SETSIZE && CPU_ISSET(static_cast<unsigned>(cpu), &set));
+  };
+  static const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
+  return {BusySeconds(text.str(), ticks, counts), OwnSeconds(), Clock::now()};
 }
 
 // A thread of its own that opened an OpenMP team once; libgomp keeps the team until it ends.
@@ -85,7 +85,7 @@ class CrowdWatch::IdleTeam {
 CrowdWatch::CrowdWatch(int n_threads, int n_cpus, std::function<CpuTimes()> read)
     : n_threads_(n_threads),
       n_cpus_(n_cpus),
-      read_(read ? std::move(read) : ReadSystem),
+      read_(read ? std::move(read) : ReadCpuTimes),
       last_(read_()),
       n_threads_left_(n_threads) {}
 

@@ -27,6 +27,9 @@ struct CpuTimes {
 double BusySeconds(const std::string& stat, double ticks_per_second,
                    const std::function<bool(int cpu)>& counts);
 
+// The system's times now, of the CPUs in this process's affinity mask.
+CpuTimes ReadCpuTimes();
+
 class CrowdWatch {
  public:
   // A team of n_threads on n_cpus. read: the system's times by default.

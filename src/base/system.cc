@@ -1,6 +1,7 @@
 #include "base/system.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -81,6 +82,14 @@ int UsableCpus() {
 std::int64_t AvailableMemory() {
   const std::int64_t bytes = std::min(MemAvailable(), CgroupMemoryLeft());
   return bytes == std::numeric_limits<std::int64_t>::max() ? 0 : bytes;
+}
+
+std::int64_t ResidentBytes() {
+  std::ifstream file("/proc/self/statm");
+  std::int64_t total = 0;
+  std::int64_t resident = 0;
+  file >> total >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
 }
 
 std::string FormatBytes(std::int64_t bytes) {

@@ -13,6 +13,9 @@ int UsableCpus();
 // limit, whichever is less. 0 when the system does not say.
 std::int64_t AvailableMemory();
 
+// Memory of this process that is in RAM now, in bytes; 0 when the system does not say.
+std::int64_t ResidentBytes();
+
 // "184.3 MB": decimal units, one digit after the point.
 std::string FormatBytes(std::int64_t bytes);
 

@@ -29,11 +29,7 @@ class ContextState {
                          : model->pass->Run(more, size(), visible, store, outputs, stop);
     if (!logits) return logits;
     tokens.insert(tokens.end(), more.begin(), more.end());
-    if (stock == nullptr) {
-      profile.linear += model->pass->profile().linear;
-      profile.attention += model->pass->profile().attention;
-      profile.packing += model->pass->profile().packing;
-    }
+    if (stock == nullptr) profile += model->pass->profile();
     return logits;
   }
 

@@ -41,6 +41,15 @@ void Unpack(const std::uint8_t* packed, const std::uint8_t* fifth, std::uint8_t*
   }
 }
 
+template <class Block>
+void Unpack(const Block& block, std::uint8_t* values) {
+  if constexpr (requires { block.qh; }) {
+    Unpack(block.qs, block.qh, values);
+  } else {
+    Unpack(block.qs, kNoFifth, values);
+  }
+}
+
 // A row of blocks of 32 values with a scale; values count from `zero`.
 template <class Block, int zero>
 void Scaled(const void* row, float* __restrict out, std::int64_t k) {
@@ -48,11 +57,7 @@ void Scaled(const void* row, float* __restrict out, std::int64_t k) {
   std::uint8_t values[32];
   for (std::int64_t b = 0; b < k / 32; ++b, out += 32) {
     const float scale = ggml_fp16_to_fp32(blocks[b].d);
-    if constexpr (requires { blocks[b].qh; }) {
-      Unpack(blocks[b].qs, blocks[b].qh, values);
-    } else {
-      Unpack(blocks[b].qs, kNoFifth, values);
-    }
+    Unpack(blocks[b], values);
     for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(values[i] - zero) * scale;
   }
 }
@@ -65,11 +70,7 @@ void ScaledAndShifted(const void* row, float* __restrict out, std::int64_t k) {
   for (std::int64_t b = 0; b < k / 32; ++b, out += 32) {
     const float scale = ggml_fp16_to_fp32(blocks[b].d);
     const float least = ggml_fp16_to_fp32(blocks[b].m);
-    if constexpr (requires { blocks[b].qh; }) {
-      Unpack(blocks[b].qs, blocks[b].qh, values);
-    } else {
-      Unpack(blocks[b].qs, kNoFifth, values);
-    }
+    Unpack(blocks[b], values);
     for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(values[i]) * scale + least;
   }
 }

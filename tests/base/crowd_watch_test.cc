@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <ctime>
 #include <thread>
 
 namespace aster {
@@ -81,6 +82,17 @@ TEST_F(Crowd, LeavesUsAtLeastOneThread) {
   CrowdWatch watch = Watch(2, 2);
   Second(watch, 8, 0.1);
   EXPECT_EQ(watch.n_threads_left(), 1);
+}
+
+TEST(ReadCpuTimes, CountsWhatThisProcessUsedAsItsOwnAndAsAll) {
+  const CpuTimes before = ReadCpuTimes();
+  const std::clock_t start = std::clock();
+  while (std::clock() - start < CLOCKS_PER_SEC / 2) {
+  }
+  const CpuTimes after = ReadCpuTimes();
+  EXPECT_GT(after.at, before.at);
+  EXPECT_GE(after.ours - before.ours, 0.45);
+  EXPECT_GE(after.all - before.all, 0.35);  // counted in hundredths, on each CPU
 }
 
 TEST_F(Crowd, OfTheSystemsOwnTimesCanBeWatched) {

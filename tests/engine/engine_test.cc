@@ -1,18 +1,17 @@
 // The library as a caller sees it, on the default model.
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <functional>
 #include <numeric>
 #include <semaphore>
 #include <thread>
 
 #include "aster/context.h"
+#include "base/system.h"
 
 namespace aster {
 namespace {
@@ -252,14 +251,6 @@ TEST_F(Engine, ContextsLiveSideBySideAndInTurnsOfTwoThreads) {
   }
   EXPECT_EQ(again_a, from_a);
   EXPECT_EQ(again_b, from_b);
-}
-
-std::int64_t ResidentBytes() {
-  std::ifstream file("/proc/self/statm");
-  std::int64_t total = 0;
-  std::int64_t resident = 0;
-  file >> total >> resident;
-  return resident * sysconf(_SC_PAGESIZE);
 }
 
 TEST_F(Engine, KvMemoryIsAsPredictedAndGivenBack) {

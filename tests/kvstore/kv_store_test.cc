@@ -3,14 +3,14 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <fstream>
 #include <limits>
 #include <string>
 #include <vector>
+
+#include "base/system.h"
 
 namespace aster {
 namespace {
@@ -226,14 +226,6 @@ TEST(KvStore, GoesOnAfterATruncateAsIfTheRestHadNeverBeen) {
   store.Truncate(259);
   Append(store, 259, 200);
   ExpectHolds(store, 459, "600, 259, 459");
-}
-
-std::int64_t ResidentBytes() {
-  std::ifstream file("/proc/self/statm");
-  std::int64_t total = 0;
-  std::int64_t resident = 0;
-  file >> total >> resident;
-  return resident * sysconf(_SC_PAGESIZE);
 }
 
 TEST(KvStore, TruncateTouchesNoMemoryThatHeldNothing) {
