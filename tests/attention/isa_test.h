@@ -11,7 +11,7 @@
 namespace aster {
 
 #if defined(__x86_64__)
-extern const Kernels kAvx512EmulatedKernels;  // simde/avx512_emulated.cc
+extern const Kernels kAvx512EmulatedKernels, kAmxEmulatedKernels;  // simde/*_emulated.cc
 #endif
 
 inline const Kernels* FindKernels(std::string_view name) {
@@ -19,7 +19,9 @@ inline const Kernels* FindKernels(std::string_view name) {
     if (name == (*k)->name) return *k;
   }
 #if defined(__x86_64__)
-  if (name == kAvx512EmulatedKernels.name) return &kAvx512EmulatedKernels;
+  for (const Kernels* k : {&kAvx512EmulatedKernels, &kAmxEmulatedKernels}) {
+    if (name == k->name) return k;
+  }
 #endif
   return nullptr;
 }
@@ -37,9 +39,10 @@ class IsaTest : public testing::TestWithParam<const char*> {
   const Kernels* kernels_ = nullptr;
 };
 
-#define ASTER_FOR_EACH_ISA(Suite)                                                          \
-  INSTANTIATE_TEST_SUITE_P(Isa, Suite,                                                     \
-                           testing::Values("scalar", "avx2", "avx512", "avx512_emulated"), \
-                           [](const auto& isa) { return std::string(isa.param); })
+#define ASTER_FOR_EACH_ISA(Suite)                                                            \
+  INSTANTIATE_TEST_SUITE_P(                                                                  \
+      Isa, Suite,                                                                            \
+      testing::Values("scalar", "avx2", "avx512", "avx512_emulated", "amx", "amx_emulated"), \
+      [](const auto& isa) { return std::string(isa.param); })
 
 }  // namespace aster

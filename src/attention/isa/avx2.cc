@@ -17,6 +17,7 @@ struct Avx2 {
   // wait for each other. So few rows sum even and odd elements apart, and one row takes two tiles.
   static constexpr int ChainsPerSum(int rows) { return rows <= 3 ? 2 : 1; }
   static constexpr int TilesAtOnce(int rows) { return rows == 1 ? 2 : 1; }
+  static constexpr bool kMultipliesTiles = false;
 
   static Vec Load(const float* p) { return _mm256_loadu_ps(p); }
   static void Store(float* p, Vec x) { _mm256_storeu_ps(p, x); }

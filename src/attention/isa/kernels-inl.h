@@ -14,7 +14,10 @@
 //   Operand          how the left side of a product is stored: float, or bf16 in a uint16_t
 //   kRowsPerBlock    rows that one product takes at most; TilesAtOnce(rows) tiles of 16 columns
 //   Product<Shape>   C[rows][16 tiles] = [rescale * C] + A[rows][2 pairs] * B[pairs][16][2]
-// A tile multiplier (AMX) derives from AVX-512 and overrides these last three.
+//   Exp2             optional: 2^x where less precision than below will do
+// A tile multiplier (AMX, kMultipliesTiles) derives from AVX-512 and overrides the products. It
+// takes 16 or 32 rows, the spare ones zero, and runs of pairs of a row of Q that lie side by side;
+// it also provides PairsPerRun(pairs), MaxOfRows and SumOfRows.
 //
 // Everything here has internal linkage: see kernels.h.
 // Source: Milakov & Gimelshein 2018; Dao et al. 2022, algorithm 1.
@@ -32,7 +35,8 @@ constexpr int kTile = static_cast<int>(kTileWidth);
 constexpr int kTilesPerStep = kKeysPerStep / kTile;
 constexpr int kPairsPerVGroup = static_cast<int>(kKeysPerVGroup) / 2;
 constexpr std::int64_t kPageKeys = static_cast<std::int64_t>(kPageTokens);
-constexpr int kMostRowsPerBlock = 16;
+constexpr int kMostRowsPerBlock = 32;
+constexpr float kLowest = -3.40282347e38f;
 
 template <class T>
 T Min(T a, T b) {
@@ -48,7 +52,7 @@ T Clamp(T x, T low, T high) {
 }
 
 // Where one product finds its left side and puts its result, in elements.
-// Scores: Q is kept as [pair][row][2], S as [row][64].
+// Scores: Q is kept as [pair][row][2], or [run][row][pairs of a run][2]; S as [row][64].
 template <int rows, int tiles>
 struct ScoreShape {
   static constexpr int kRows = rows, kTiles = tiles;
@@ -75,10 +79,9 @@ struct Tiles {
   std::intptr_t next;
 };
 
-// 2^x, relative error below 1.2e-7 down to 2^-126; 0 below, at -inf and at NaN (-inf less -inf, the
-// weight of a hidden key where none has been seen).
+// 2^x, relative error below 1.2e-7 down to 2^-126; 0 below and at -inf.
 template <class Isa>
-typename Isa::Vec Exp2(typename Isa::Vec x) {
+typename Isa::Vec PreciseExp2(typename Isa::Vec x) {
   const auto magic = Isa::Set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
   const auto shifted = Isa::Add(x, magic);
   const auto r = Isa::Sub(x, Isa::Sub(shifted, magic));  // -0.5..0.5
@@ -90,6 +93,16 @@ typename Isa::Vec Exp2(typename Isa::Vec x) {
   p = Isa::MulAdd(p, r, Isa::Set(6.9314721e-1f));
   p = Isa::MulAdd(p, r, Isa::Set(1.0f));
   return Isa::ZeroUnlessAtLeast(Isa::AddToExponent(p, shifted), x, -126.0f);
+}
+
+// The same, or what the ISA takes for it.
+template <class Isa>
+typename Isa::Vec Exp2(typename Isa::Vec x) {
+  if constexpr (requires { Isa::Exp2(x); }) {
+    return Isa::Exp2(x);
+  } else {
+    return PreciseExp2<Isa>(x);
+  }
 }
 
 // tanh x: an odd polynomial near 0, where 1 - 2 / (e^2x + 1) would cancel.
@@ -133,8 +146,11 @@ class AttendRows {
     const auto padded_k = PaddedDim(call.head_dim, 2), padded_v = PaddedDim(call.head_dim_v, kTile);
     n_pairs_ = padded_k / 2;
     n_v_tiles_ = padded_v / kTile;
+    if constexpr (Isa::kMultipliesTiles) pairs_per_run_ = Isa::PairsPerRun(n_pairs_);
     q_ = static_cast<Operand*>(call.scratch);
-    const std::size_t q_bytes = sizeof(Operand) * static_cast<std::size_t>(call.n_rows * padded_k);
+    const int last_block = (call.n_rows - 1) / Isa::kRowsPerBlock * Isa::kRowsPerBlock;
+    const int n_rows = last_block + StoredRows(call.n_rows - last_block);
+    const std::size_t q_bytes = sizeof(Operand) * static_cast<std::size_t>(n_rows * padded_k);
     out_ = reinterpret_cast<float*>(static_cast<char*>(call.scratch) + (q_bytes + 63) / 64 * 64);
     // Scores come out as powers of two, or, for the softcap, as the argument of tanh.
     q_factor_ = call.softcap == 0 ? call.scale * kLog2E : call.scale / call.softcap;
@@ -151,6 +167,10 @@ class AttendRows {
   using Operand = typename Isa::Operand;
 
   static int PaddedDim(int dim, int multiple) { return (dim + multiple - 1) / multiple * multiple; }
+  // Rows that a block of n_rows takes in memory.
+  static constexpr int StoredRows(int n_rows) {
+    return Isa::kMultipliesTiles ? (n_rows + kTile - 1) / kTile * kTile : n_rows;
+  }
   Operand* BlockQ(const Block& b) { return q_ + static_cast<std::size_t>(b.row) * n_pairs_ * 2; }
   float* BlockOut(const Block& b) {
     return out_ + static_cast<std::size_t>(b.row) * n_v_tiles_ * kTile;
@@ -168,6 +188,9 @@ class AttendRows {
       b.last_begin = Max(b.last_begin, call_.row_begin[i]);
       b.first_end = Min(b.first_end, call_.row_end[i]);
       b.last_end = Max(b.last_end, call_.row_end[i]);
+    }
+    const int n_stored = StoredRows(b.n_rows);
+    for (int i = row; i < row + n_stored; ++i) {
       row_max_[i] = -kInfinity;
       row_sum_[i] = 0;
     }
@@ -175,19 +198,21 @@ class AttendRows {
     end_ = Max(end_, b.last_end);
     PackQ(b);
     float* out = BlockOut(b);
-    for (int i = 0; i < b.n_rows * n_v_tiles_ * kTile; ++i) out[i] = 0;
+    for (int i = 0; i < n_stored * n_v_tiles_ * kTile; ++i) out[i] = 0;
     blocks_[n_blocks_++] = b;
   }
 
   void PackQ(const Block& b) {
+    const int n_stored = StoredRows(b.n_rows);
     Operand* to = BlockQ(b);
-    for (int r = 0; r < b.n_rows; ++r) {
-      const float* from = call_.q[b.row + r];
-      for (int pair = 0; pair < n_pairs_; ++pair) {
-        Operand* two = to + (pair * b.n_rows + r) * 2;
-        const bool padded = 2 * pair + 1 == call_.head_dim;
-        two[0] = Isa::ToOperand(from[2 * pair] * q_factor_);
-        two[1] = Isa::ToOperand(padded ? 0.0f : from[2 * pair + 1] * q_factor_);
+    for (int run = 0; run < n_pairs_; run += pairs_per_run_) {
+      for (int r = 0; r < n_stored; ++r) {
+        for (int pair = run; pair < run + pairs_per_run_; ++pair, to += 2) {
+          const float* from = r < b.n_rows ? call_.q[b.row + r] : kZeros;
+          const bool padded = 2 * pair + 1 == call_.head_dim;
+          to[0] = Isa::ToOperand(from[2 * pair] * q_factor_);
+          to[1] = Isa::ToOperand(padded ? 0.0f : from[2 * pair + 1] * q_factor_);
+        }
       }
     }
   }
@@ -227,10 +252,10 @@ class AttendRows {
   // Finds the code for the block's number of rows.
   template <int rows>
   void TakeStep(const Block& b, const Step& step) {
-    if (b.n_rows == rows) {
+    if (StoredRows(b.n_rows) == rows) {
       BlockStep<rows>(b, step);
-    } else if constexpr (rows > 1) {
-      TakeStep<rows - 1>(b, step);
+    } else if constexpr (rows > StoredRows(1)) {
+      TakeStep<rows - StoredRows(1)>(b, step);
     }
   }
 
@@ -245,9 +270,14 @@ class AttendRows {
 
     alignas(64) float scores[rows * kKeysPerStep];
     alignas(64) Operand weights[rows * kKeysPerStep];
-    float rescale[kMostRowsPerBlock];
+    alignas(64) float rescale[kMostRowsPerBlock];
 
-    const Tiles k = {step.k,     static_cast<std::size_t>(n_pairs_) * 2 * kTile, 0, 1, n_pairs_,
+    const int run = Isa::kMultipliesTiles ? pairs_per_run_ : n_pairs_;
+    const Tiles k = {step.k,
+                     static_cast<std::size_t>(n_pairs_) * 2 * kTile,
+                     static_cast<std::size_t>(run) * 2 * kTile,
+                     n_pairs_ / run,
+                     run,
                      step.next_k};
     Scores<rows, Isa::TilesAtOnce(rows)>(BlockQ(b), k, 0, n_tiles, scores);
     if (call_.softcap != 0) Cap<rows>(scores);
@@ -296,7 +326,7 @@ class AttendRows {
   // Hides what a row may not see, and the columns that Scores left out.
   template <int rows>
   void Mask(const Block& b, const Step& step, float* scores) {
-    for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < b.n_rows; ++r) {
       const auto limit = [&](std::int64_t key) {
         return static_cast<int>(Clamp<std::int64_t>(key - step.first, 0, kKeysPerStep));
       };
@@ -309,8 +339,42 @@ class AttendRows {
     }
   }
 
+  // Scores become weights, relative to the largest score of each row so far; `rescale` is what the
+  // row's sums so far must be multiplied with. Where nothing has been seen yet the largest is -inf:
+  // kLowest stands for it, so that no NaN arises and hidden keys weigh 0.
   template <int rows>
   void Softmax(int row, const float* scores, Operand* weights, float* rescale) {
+    alignas(64) float shift[kMostRowsPerBlock];
+    if constexpr (Isa::kMultipliesTiles) {
+      RaiseMaxOfRows<rows>(row, scores, shift, rescale);
+    } else {
+      RaiseMax<rows>(row, scores, shift, rescale);
+    }
+    constexpr int kRowsAtOnce = Isa::kMultipliesTiles ? kTile : rows;
+    for (int first = 0; first < rows; first += kRowsAtOnce) {
+      Vec sum[kRowsAtOnce];
+      for (int r = 0; r < kRowsAtOnce; ++r) {
+        const Vec row_shift = Isa::Set(shift[first + r]);
+        sum[r] = Isa::Set(0.0f);
+        for (int i = 0; i < kKeysPerStep; i += Isa::kLanes) {
+          const int at = (first + r) * kKeysPerStep + i;
+          const Vec weight = Exp2<Isa>(Isa::Sub(Isa::Load(scores + at), row_shift));
+          sum[r] = Isa::Add(sum[r], weight);
+          Isa::StoreOperand(weights + at, weight);
+        }
+      }
+      float* const total = row_sum_ + row + first;
+      if constexpr (Isa::kMultipliesTiles) {
+        Isa::Store(total,
+                   Isa::MulAdd(Isa::Load(total), Isa::Load(rescale + first), Isa::SumOfRows(sum)));
+      } else {
+        for (int r = 0; r < rows; ++r) total[r] = total[r] * rescale[r] + Isa::SumOf(sum[r]);
+      }
+    }
+  }
+
+  template <int rows>
+  void RaiseMax(int row, const float* scores, float* shift, float* rescale) {
     float fall[kMostRowsPerBlock] = {};
     for (int r = 0; r < rows; ++r) {
       Vec max = Isa::Load(scores + r * kKeysPerStep);
@@ -319,32 +383,50 @@ class AttendRows {
       }
       const float old_max = row_max_[row + r];
       row_max_[row + r] = Max(old_max, Isa::MaxOf(max));
-      fall[r] = old_max - row_max_[row + r];  // nothing seen yet: NaN, of which Exp2 makes 0
+      shift[r] = Max(row_max_[row + r], kLowest);
+      fall[r] = old_max - shift[r];
     }
     for (int r = 0; r < rows; r += Isa::kLanes) {
       Isa::Store(rescale + r, Exp2<Isa>(Isa::Load(fall + r)));
     }
-    for (int r = 0; r < rows; ++r) {
-      Vec sum = Isa::Set(0.0f);
-      const Vec shift = Isa::Set(row_max_[row + r]);
-      for (int i = 0; i < kKeysPerStep; i += Isa::kLanes) {
-        const int at = r * kKeysPerStep + i;
-        const Vec weight = Exp2<Isa>(Isa::Sub(Isa::Load(scores + at), shift));
-        sum = Isa::Add(sum, weight);
-        Isa::StoreOperand(weights + at, weight);
+  }
+
+  // The same for 16 rows at once. A row keeps its old maximum until a new one is more than 2^kSlack
+  // times as heavy: weights up to 2^kSlack do no harm, and the output is rescaled rarely.
+  template <int rows>
+  void RaiseMaxOfRows(int row, const float* scores, float* shift, float* rescale) {
+    constexpr float kSlack = 6;
+    for (int first = 0; first < rows; first += kTile) {
+      Vec max[kTile];
+      for (int r = 0; r < kTile; ++r) {
+        const float* from = scores + (first + r) * kKeysPerStep;
+        max[r] = Isa::Load(from);
+        for (int i = Isa::kLanes; i < kKeysPerStep; i += Isa::kLanes) {
+          max[r] = Isa::Max(max[r], Isa::Load(from + i));
+        }
       }
-      row_sum_[row + r] = row_sum_[row + r] * rescale[r] + Isa::SumOf(sum);
+      float* const row_max = row_max_ + row + first;
+      const Vec old_max = Isa::Load(row_max);
+      const Vec step_max = Isa::MaxOfRows(max);
+      const Vec growth =
+          Isa::Sub(step_max, old_max);  // NaN where nothing has been seen: stays -inf
+      const Vec new_max = Isa::ChooseBelow(growth, kSlack, old_max, step_max);
+      const Vec new_shift = Isa::Max(new_max, Isa::Set(kLowest));
+      Isa::Store(row_max, new_max);
+      Isa::Store(shift + first, new_shift);
+      Isa::Store(rescale + first, Exp2<Isa>(Isa::Sub(old_max, new_shift)));
     }
   }
 
   void Finish(const Block& b) {
     const float* from = BlockOut(b);
+    const int n_stored = StoredRows(b.n_rows);
     for (int r = 0; r < b.n_rows; ++r) {
       const float sum = row_sum_[b.row + r];
       const float factor = sum > 0 ? 1.0f / sum : 0.0f;
       float* to = call_.out[b.row + r];
       for (int tile = 0; tile < n_v_tiles_; ++tile) {
-        const float* tile_row = from + (tile * b.n_rows + r) * kTile;
+        const float* tile_row = from + (tile * n_stored + r) * kTile;
         const int n = Min(kTile, call_.head_dim_v - tile * kTile);
         for (int d = 0; d < n; ++d) to[tile * kTile + d] = tile_row[d] * factor;
       }
@@ -353,11 +435,14 @@ class AttendRows {
     }
   }
 
+  static constexpr float kZeros[kMaxHeadDim + 1] = {};
+
   const KernelCall& call_;
   int n_pairs_;
+  int pairs_per_run_ = 1;  // of a row of Q, side by side
   int n_v_tiles_;
   float q_factor_;
-  Operand* q_;  // [block][pair][row][2]
+  Operand* q_;  // [block][run][row][pair of the run][2]
   float* out_;  // [block][tile of dims][row][16]
 
   int n_blocks_ = 0;

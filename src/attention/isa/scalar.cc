@@ -9,6 +9,7 @@ struct Scalar {
   static constexpr int kLanes = 1;
   static constexpr int kRowsPerBlock = 4;
   static constexpr int TilesAtOnce(int) { return 1; }
+  static constexpr bool kMultipliesTiles = false;
 
   static Vec Load(const float* p) { return *p; }
   static void Store(float* p, Vec x) { *p = x; }
