@@ -208,13 +208,17 @@ void AddComputeFlags(CLI::App& app, Options& options) {
            std::string(kTokens) + ", from 1 to 64K",
            Into(options.model_options.ubatch_size, TokenCount(1, 65536)));
   AddValue(app, "--linear", "WAY",
-           "Who computes the linear layers of the prefill: ggml,\n"
-           "onednn, or auto: oneDNN where it pays. Default: auto.",
-           "auto, ggml or onednn",
+           "Who computes the linear layers of the prefill: ggml;\n"
+           "onednn-f32; onednn-bf16; onednn: bf16 where the CPU\n"
+           "multiplies it, else f32; auto: oneDNN where it pays.\n"
+           "Default: auto.",
+           "auto, ggml, onednn, onednn-f32 or onednn-bf16",
            Into(options.model_options.linear,
                 OneOf<ModelOptions::Linear>({{"auto", ModelOptions::Linear::kAuto},
                                              {"ggml", ModelOptions::Linear::kGgml},
-                                             {"onednn", ModelOptions::Linear::kOneDnn}})));
+                                             {"onednn", ModelOptions::Linear::kOneDnn},
+                                             {"onednn-f32", ModelOptions::Linear::kOneDnnF32},
+                                             {"onednn-bf16", ModelOptions::Linear::kOneDnnBf16}})));
 }
 
 void AddBenchFlags(CLI::App& app, Options& options) {

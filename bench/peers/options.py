@@ -109,7 +109,7 @@ def make_parser():
                      help="of Aster and llama.cpp. Default: their own, 512")
     how.add_argument("--block-size", type=tokens, metavar="N",
                      help="of star, in tokens. Default: 4096")
-    how.add_argument("--linear", choices=("auto", "ggml", "onednn"),
+    how.add_argument("--linear", choices=("auto", "ggml", "onednn", "onednn-f32", "onednn-bf16"),
                      help="who computes Aster's linear layers in a prefill. Default: auto")
     how.add_argument("--isa", choices=("scalar", "avx2", "avx512", "amx"),
                      help="force Aster's kernels; the peers keep what they choose")

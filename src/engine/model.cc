@@ -80,7 +80,7 @@ const ModelInfo& Model::info() const { return state_->info; }
 int Model::n_threads() const { return state_->options.n_threads; }
 std::int64_t Model::ubatch_size() const { return state_->options.ubatch_size; }
 std::string_view Model::isa() const { return state_->pass->kernels().name; }
-std::string_view Model::linear() const { return state_->pass->uses_onednn() ? "onednn" : "ggml"; }
+std::string_view Model::linear() const { return state_->pass->linear(); }
 
 Result<std::vector<Token>> Model::Tokenize(std::string_view text, bool add_special,
                                            bool parse_special) const {

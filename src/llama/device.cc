@@ -218,7 +218,11 @@ ggml_status Compute(ggml_backend_t, ggml_cgraph* graph) {
       if (!ServeAttention(step, op)) return GGML_STATUS_FAILED;
     } else if (op->op == GGML_OP_MUL_MAT) {
       const auto start = std::chrono::steady_clock::now();
-      scope.linear->Compute(op);
+      std::string why = scope.linear->Compute(op);
+      if (!why.empty()) {
+        FailStep(step, std::move(why));
+        return GGML_STATUS_FAILED;
+      }
       step.profile.linear += SecondsSince(start);
     }
   }
@@ -267,8 +271,12 @@ ggml_backend_device_i DeviceInterface() {
     return ggml_backend_cpu_buffer_from_ptr(data, size);
   };
   interface.supports_op = Supports;
+  // Besides plain host memory, what the CPU keeps repacked weights in: their rows are read from the
+  // model's file.
   interface.supports_buft = [](ggml_backend_dev_t, ggml_backend_buffer_type_t type) {
-    return ggml_backend_buft_is_host(type);
+    if (ggml_backend_buft_is_host(type)) return true;
+    ggml_backend_dev_t const device = ggml_backend_buft_get_device(type);
+    return device != nullptr && ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
   };
   return interface;
 }

@@ -15,10 +15,15 @@
 namespace aster {
 namespace {
 
-std::unique_ptr<LinearLayers> MakeLinear(const ForwardOptions& options) {
-  const bool use = options.linear == ModelOptions::Linear::kOneDnn ||
-                   (options.linear == ModelOptions::Linear::kAuto && LinearLayers::PaysHere());
-  return use ? LinearLayers::Make(options.n_threads) : nullptr;
+std::unique_ptr<LinearLayers> MakeLinear(const LlamaModel& model, const ForwardOptions& options) {
+  using Linear = ModelOptions::Linear;
+  using Precision = LinearLayers::Precision;
+  if (options.linear == Linear::kGgml) return nullptr;
+  if (options.linear == Linear::kAuto && !LinearLayers::PaysHere()) return nullptr;
+  Precision precision = LinearLayers::BestPrecision();
+  if (options.linear == Linear::kOneDnnF32) precision = Precision::kF32;
+  if (options.linear == Linear::kOneDnnBf16) precision = Precision::kBf16;
+  return LinearLayers::Make({options.n_threads, precision, model.path()});
 }
 
 llama_context_params ContextParams(const ForwardOptions& options) {
@@ -57,7 +62,12 @@ ForwardPass::ForwardPass(const LlamaModel& model, const ForwardOptions& options,
       options_(options),
       crowd_(options.n_threads, UsableCpus()),
       attender_(kernels, options.n_threads),
-      linear_(MakeLinear(options)) {}
+      linear_(MakeLinear(model, options)) {}
+
+std::string_view ForwardPass::linear() const {
+  if (linear_ == nullptr) return "ggml";
+  return linear_->precision() == LinearLayers::Precision::kBf16 ? "onednn-bf16" : "onednn-f32";
+}
 
 ForwardPass::~ForwardPass() {
   if (context_ != nullptr) llama_free(context_);
@@ -71,10 +81,12 @@ Result<std::unique_ptr<ForwardPass>> ForwardPass::Make(const LlamaModel& model,
     return InvalidArgument(std::string("ASTER_ISA=") + (forced != nullptr ? forced : "") +
                            ": no such kernels on this CPU; expected " + UsableKernelNames());
   }
-  if (options.linear == ModelOptions::Linear::kOneDnn && LinearLayers::Make(1) == nullptr) {
+  std::unique_ptr<ForwardPass> pass(new ForwardPass(model, options, *kernels));
+  const bool may_be_ggml = options.linear == ModelOptions::Linear::kAuto ||
+                           options.linear == ModelOptions::Linear::kGgml;
+  if (!may_be_ggml && pass->linear_ == nullptr) {
     return InvalidArgument("linear layers by oneDNN: this build has no oneDNN");
   }
-  std::unique_ptr<ForwardPass> pass(new ForwardPass(model, options, *kernels));
   TakeLlamaError();
   try {
     const DeviceScope scope(nullptr, pass->linear_.get());
@@ -142,7 +154,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
   if (stop.stop_requested()) return Cancelled("cancelled");
   if (Status status = store.Reserve(first + n); !status) return status.error();
   // The peak of memory is the end of a long answer, which has no use for the panel.
-  if (linear_ != nullptr && n < LinearLayers::kMinRows) linear_->ReleasePanel();
+  if (linear_ != nullptr && n < LinearLayers::kMinRows) linear_->Release();
 
   ServedStep step;
   step.store = &store;

@@ -6,6 +6,7 @@
 #include <span>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "aster/key_range.h"
@@ -55,7 +56,7 @@ class ForwardPass {
   std::span<const LayerShape> layers() const { return layers_; }
   int n_heads() const { return n_heads_; }  // of the first attention layer
   const Kernels& kernels() const { return attender_.kernels(); }
-  bool uses_onednn() const { return linear_ != nullptr; }
+  std::string_view linear() const;  // as Model::linear
   std::int64_t ubatch_size() const { return options_.ubatch_size; }
 
   // Of the last Run.

@@ -67,13 +67,16 @@ TEST_F(DefaultModel, DenseIsWithinTheRoundingOfStockLlama) {
   const Divergence attention = Compare(stock, RunAster(*model, tokens, options));
   options.linear = ModelOptions::Linear::kAuto;
   const Divergence whole = Compare(stock, RunAster(*model, tokens, options));
+  options.linear = ModelOptions::Linear::kOneDnnBf16;
+  const Divergence in_bf16 = Compare(stock, RunAster(*model, tokens, options));
   std::printf(
       "[   KL     ] from stock with f16 cache: stock with bf16 cache %.2e, Aster's attention "
-      "%.2e, with linear layers as by default %.2e\n",
-      bf16.mean_kl, attention.mean_kl, whole.mean_kl);
+      "%.2e, with linear layers as by default %.2e, with them in bf16 %.2e\n",
+      bf16.mean_kl, attention.mean_kl, whole.mean_kl, in_bf16.mean_kl);
   EXPECT_EQ(stock.n_rows(), 512);
   EXPECT_LT(attention.mean_kl, 0.005);
   EXPECT_LT(whole.mean_kl, 0.005);
+  EXPECT_LT(in_bf16.mean_kl, 0.01);
 }
 
 // The default model with its weights widened to f16. With 4-bit weights stock llama.cpp rounds
