@@ -8,8 +8,9 @@
 // GFLOPS counts 2 multiply-adds of each visible (query, key) pair and dim; GB/s the packed K and V
 // that a token's heads read once. `of matmul` is a prefill's share of the rate that oneDNN's matmul
 // reaches, in this run and on these threads, on the two products that attention consists of, in the
-// kernels' own precision (bf16 where they round to it, else f32). Each shape's answer is compared
-// with the float64 law before it is timed; a wrong one ends the run.
+// kernels' own precision (bf16 where they round to it, else f32). `of reading` is a decode's share
+// of the rate at which these threads only sum as many bytes up, in this run. Each shape's answer is
+// compared with the float64 law before it is timed; a wrong one ends the run.
 #include <benchmark/benchmark.h>
 
 #ifdef ASTER_BENCH_ONEDNN
@@ -22,6 +23,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <unordered_map>
 #include <utility>
@@ -37,6 +39,7 @@ struct Shape {
   const char* name;
   std::int64_t n_tokens, depth;
   int n_heads, n_kv_heads, head_dim;
+  std::int64_t n_sessions = 1;  // each with a KV of its own, in one pass
 };
 
 constexpr Shape kShapes[] = {
@@ -55,6 +58,9 @@ constexpr Shape kShapes[] = {
     {"decode/mha/dim64/depth32k", 1, 32768, 8, 8, 64},
     {"decode/llama/dim128/depth8k", 1, 8192, 8, 2, 128},
     {"decode/llama/dim128/depth64k", 1, 65536, 8, 2, 128},
+    {"decode/qwen/dim64/depth32k", 1, 32768, 14, 2, 64},
+    {"decode/smollm/dim64/depth1k/sessions8", 1, 1024, 9, 3, 64, 8},
+    {"decode/smollm/dim64/depth8k/sessions8", 1, 8192, 9, 3, 64, 8},
 };
 
 std::vector<float> Random(std::uint32_t seed, std::int64_t n, bool as_bf16) {
@@ -150,16 +156,37 @@ double MatmulGflops(const Shape& s, bool bf16) {
 }
 #endif
 
+// Bytes per second that the threads read when they do nothing else, the best of several.
+double ReadRate(double n_bytes, int n_threads) {
+  const std::vector<std::uint64_t> words(static_cast<std::size_t>(n_bytes / 8), 1);
+  double best = 0;
+  for (int i = 0; i < 7; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    std::uint64_t sum = 0;
+#pragma omp parallel for num_threads(n_threads) reduction(+ : sum)
+    for (std::size_t w = 0; w < words.size(); ++w) sum += words[w];
+    benchmark::DoNotOptimize(sum);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    best = std::max(best, n_bytes / took.count());
+  }
+  return best;
+}
+
 void RunShape(benchmark::State& state, const Shape& s, const Kernels& kernels, int n_threads) {
-  Inputs inputs(s);
+  std::vector<std::unique_ptr<Inputs>> sessions;
+  std::vector<AttendCall> calls;
+  for (std::int64_t i = 0; i < s.n_sessions; ++i) {
+    sessions.push_back(std::make_unique<Inputs>(s));
+    calls.push_back(sessions.back()->call);
+  }
   Attender attender(kernels, n_threads);
-  attender.Attend(inputs.call);
-  CheckLastToken(s, inputs, kernels);
-  for (auto _ : state) attender.Attend(inputs.call);
+  attender.Attend(calls);
+  for (const auto& session : sessions) CheckLastToken(s, *session, kernels);
+  for (auto _ : state) attender.Attend(calls);
 
   const double n = static_cast<double>(s.n_tokens), depth = static_cast<double>(s.depth);
   const double pairs = n * depth + n * (n + 1) / 2;
-  const double flops = pairs * s.n_heads * s.head_dim * 4;
+  const double flops = pairs * s.n_heads * s.head_dim * 4 * static_cast<double>(s.n_sessions);
 #ifdef ASTER_BENCH_ONEDNN
   if (s.n_tokens > 1) {
     const double matmul = MatmulGflops(s, kernels.rounds_to_bf16);
@@ -167,9 +194,13 @@ void RunShape(benchmark::State& state, const Shape& s, const Kernels& kernels, i
         benchmark::Counter(flops / 1e9 / matmul, benchmark::Counter::kIsIterationInvariantRate);
   }
 #endif
-  const double bytes = (depth + n) * s.n_kv_heads * s.head_dim * 2 * sizeof(std::uint16_t);
+  const double bytes = (depth + n) * s.n_kv_heads * s.head_dim * 2 * sizeof(std::uint16_t) *
+                       static_cast<double>(s.n_sessions);
   using benchmark::Counter;
   const auto rate = Counter::kIsIterationInvariantRate;
+  if (s.n_tokens == 1) {
+    state.counters["of reading"] = Counter(bytes / ReadRate(bytes, n_threads), rate);
+  }
   state.counters["GFLOPS"] = Counter(flops / 1e9, rate);
   state.counters["GB/s"] = Counter(bytes / 1e9, rate);
 }

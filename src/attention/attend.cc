@@ -23,6 +23,7 @@ constexpr std::int64_t kMinKeysPerSplit = 512;     // a merge of a row costs abo
 constexpr std::int64_t kMinWorkToShare = 500'000;  // multiply-adds: 20 us, a few wake-ups
 
 struct Task {
+  std::size_t call = 0;
   std::int64_t kv_head = 0;
   std::int64_t row = 0;  // of the KV head: (token, head of the group)
   std::int64_t n_rows = 0;
@@ -30,11 +31,16 @@ struct Task {
   std::int64_t cost = 0;  // rows times keys that the last row sees
 };
 
-// How the rows of each KV head, and the keys, are cut into tasks.
+// How the rows of each KV head of a call, and its keys, are cut into tasks; and where the partial
+// results of the splits lie.
 struct Cut {
+  std::int64_t rows_per_kv_head = 0;
   std::int64_t rows_per_task = 0;
   std::vector<std::int64_t> splits;  // [n_splits + 1] key positions, multiples of kKeysPerStep
+  float* partial_out = nullptr;      // [n_splits][n_heads * n_tokens][head_dim_v]
+  float* partial_lse = nullptr;      // [n_splits][n_heads * n_tokens]
   std::int64_t n_splits() const { return std::ssize(splits) - 1; }
+  bool is_split() const { return n_splits() > 1; }
 };
 
 constexpr std::int64_t DivideUp(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -86,17 +92,14 @@ struct Attender::Impl {
   const Kernels* kernels = nullptr;
   int n_threads = 1;
   std::vector<Scratch> scratch;  // [n_threads]
+  std::vector<Cut> cuts;         // [calls]
   std::vector<Task> tasks;
-  std::vector<float> partial_out;  // [n_splits][n_heads * n_tokens][head_dim_v]
-  std::vector<float> partial_lse;  // [n_splits][n_heads * n_tokens]
-
-  std::int64_t rows_per_kv_head = 0;
-  Cut cut;
+  std::vector<float> partials;  // of all calls whose keys are split
 
   Cut ChooseCut(const AttendCall& call) const;
-  void MakeTasks(const AttendCall& call);
+  void MakeTasks(std::span<const AttendCall> calls);
+  void PlacePartials(std::span<const AttendCall> calls);
   void RunTask(const AttendCall& call, const Task& task, void* task_scratch);
-  void MergeSplits(const AttendCall& call, std::int64_t kv_head, std::int64_t row);
 };
 
 namespace {
@@ -125,17 +128,53 @@ void FinishRow(const AttendCall& call, const Row& row, float lse) {
   if (call.lse != nullptr) call.lse[row.token * call.n_heads + row.head] = lse;
 }
 
+// Joins the splits of row `row` of all [KV head, row] of a call.
+void MergeSplits(const AttendCall& call, const Cut& cut, std::int64_t row) {
+  const auto dim_v = static_cast<std::size_t>(call.head_dim_v);
+  const auto partial = [&](std::int64_t split) {
+    const std::int64_t at = split * std::ssize(call.kv) * cut.rows_per_kv_head + row;
+    return AttentionState{{cut.partial_out + at * call.head_dim_v, dim_v},
+                          {cut.partial_lse + at, 1}};
+  };
+  const AttentionState all = partial(0);
+  for (std::int64_t split = 1; split < cut.n_splits(); ++split) {
+    const AttentionState more = partial(split);
+    Merge(all, {more.out, more.lse}, dim_v);
+  }
+  const Row to(call, row / cut.rows_per_kv_head, row % cut.rows_per_kv_head);
+  std::copy(all.out.begin(), all.out.end(), to.Out(call));
+  FinishRow(call, to, all.lse[0]);
+}
+
+std::size_t PartialFloats(const AttendCall& call, const Cut& cut) {
+  return static_cast<std::size_t>(cut.n_splits() * call.n_tokens * call.n_heads *
+                                  (call.head_dim_v + 1));
+}
+
+void CheckCall(const AttendCall& call) {
+  const std::int64_t n_kv_heads = std::ssize(call.kv);
+  ASTER_CHECK(n_kv_heads > 0 && call.n_heads > 0 && call.n_heads % n_kv_heads == 0,
+              "n_heads %d, n_kv_heads %lld", call.n_heads, static_cast<long long>(n_kv_heads));
+  ASTER_CHECK(call.head_dim >= 1 && call.head_dim <= kMaxHeadDim && call.head_dim_v >= 1 &&
+                  call.head_dim_v <= kMaxHeadDim,
+              "head_dim %d, head_dim_v %d", call.head_dim, call.head_dim_v);
+}
+
 }  // namespace
 
 Cut Attender::Impl::ChooseCut(const AttendCall& call) const {
   const std::int64_t n_kv_heads = std::ssize(call.kv), block = kernels->rows_per_block;
   const std::int64_t wanted = n_threads == 1 ? 1 : kTasksPerThread * n_threads;
 
+  Cut result;
+  const std::int64_t rows_per_kv_head = call.n_tokens * (call.n_heads / n_kv_heads);
+  result.rows_per_kv_head = rows_per_kv_head;
+  result.splits = {0};
+  if (rows_per_kv_head == 0) return result;
   const std::int64_t most = kMaxRows / block * block;
   std::int64_t n_chunks = DivideUp(wanted, n_kv_heads);
   n_chunks = std::min(n_chunks, rows_per_kv_head / kMinRowsPerTask);
   n_chunks = std::max(n_chunks, DivideUp(rows_per_kv_head, most));
-  Cut result;
   const std::int64_t rows_per_chunk = DivideUp(rows_per_kv_head, n_chunks);
   result.rows_per_task = std::min(most, DivideUp(rows_per_chunk, block) * block);
 
@@ -146,7 +185,6 @@ Cut Attender::Impl::ChooseCut(const AttendCall& call) const {
   const std::int64_t most_splits =
       n_threads == 1 ? 1 : DivideUp(kEnoughTasksPerThread * n_threads, n_tasks);
   const std::int64_t n_splits = std::clamp<std::int64_t>(n_keys / kMinKeysPerSplit, 1, most_splits);
-  result.splits.push_back(0);
   for (std::int64_t i = 1; i < n_splits; ++i) {
     result.splits.push_back(PositionOfKey(call.ranges, begin, n_keys * i / n_splits));
   }
@@ -154,18 +192,23 @@ Cut Attender::Impl::ChooseCut(const AttendCall& call) const {
   return result;
 }
 
-void Attender::Impl::MakeTasks(const AttendCall& call) {
+void Attender::Impl::MakeTasks(std::span<const AttendCall> calls) {
   tasks.clear();
-  for (std::int64_t kv_head = 0; kv_head < std::ssize(call.kv); ++kv_head) {
-    for (std::int64_t row = 0; row < rows_per_kv_head; row += cut.rows_per_task) {
-      const std::int64_t n_rows = std::min(cut.rows_per_task, rows_per_kv_head - row);
-      const std::int64_t first = call.first_position + Row(call, kv_head, row).token;
-      const std::int64_t last = call.first_position + Row(call, kv_head, row + n_rows - 1).token;
-      for (std::int64_t split = 0; split < cut.n_splits(); ++split) {
-        const auto at = static_cast<std::size_t>(split);
-        const std::int64_t begin = std::max(WindowBegin(call.window, first), cut.splits[at]);
-        const std::int64_t end = std::min(last + 1, cut.splits[at + 1]);
-        tasks.push_back({kv_head, row, n_rows, split, n_rows * CountKeys(call.ranges, begin, end)});
+  for (std::size_t c = 0; c < calls.size(); ++c) {
+    const AttendCall& call = calls[c];
+    const Cut& cut = cuts[c];
+    for (std::int64_t kv_head = 0; kv_head < std::ssize(call.kv); ++kv_head) {
+      for (std::int64_t row = 0; row < cut.rows_per_kv_head; row += cut.rows_per_task) {
+        const std::int64_t n_rows = std::min(cut.rows_per_task, cut.rows_per_kv_head - row);
+        const std::int64_t first = call.first_position + Row(call, kv_head, row).token;
+        const std::int64_t last = call.first_position + Row(call, kv_head, row + n_rows - 1).token;
+        for (std::int64_t split = 0; split < cut.n_splits(); ++split) {
+          const auto at = static_cast<std::size_t>(split);
+          const std::int64_t begin = std::max(WindowBegin(call.window, first), cut.splits[at]);
+          const std::int64_t end = std::min(last + 1, cut.splits[at + 1]);
+          tasks.push_back(
+              {c, kv_head, row, n_rows, split, n_rows * CountKeys(call.ranges, begin, end)});
+        }
       }
     }
   }
@@ -174,21 +217,37 @@ void Attender::Impl::MakeTasks(const AttendCall& call) {
                    [](const Task& a, const Task& b) { return a.cost > b.cost; });
 }
 
+void Attender::Impl::PlacePartials(std::span<const AttendCall> calls) {
+  std::size_t n_floats = 0;
+  for (std::size_t c = 0; c < calls.size(); ++c) {
+    if (cuts[c].is_split()) n_floats += PartialFloats(calls[c], cuts[c]);
+  }
+  partials.resize(n_floats);
+  float* next = partials.data();
+  for (std::size_t c = 0; c < calls.size(); ++c) {
+    if (!cuts[c].is_split()) continue;
+    cuts[c].partial_lse = next;
+    cuts[c].partial_out = next + cuts[c].n_splits() * calls[c].n_tokens * calls[c].n_heads;
+    next += PartialFloats(calls[c], cuts[c]);
+  }
+}
+
 void Attender::Impl::RunTask(const AttendCall& call, const Task& task, void* task_scratch) {
+  const Cut& cut = cuts[task.call];
   const float* q[kMaxRows];
   float* out[kMaxRows];
   float task_lse[kMaxRows];
   std::int64_t row_begin[kMaxRows], row_end[kMaxRows];
-  const bool whole = cut.n_splits() == 1;
+  const bool whole = !cut.is_split();
   const auto split = static_cast<std::size_t>(task.split);
   const std::int64_t first_partial =
-      (task.split * std::ssize(call.kv) + task.kv_head) * rows_per_kv_head + task.row;
+      (task.split * std::ssize(call.kv) + task.kv_head) * cut.rows_per_kv_head + task.row;
 
   for (std::int64_t i = 0; i < task.n_rows; ++i) {
     const Row row(call, task.kv_head, task.row + i);
     const std::int64_t position = call.first_position + row.token;
     q[i] = call.q + row.token * call.q_token_stride + row.head * call.q_head_stride;
-    out[i] = whole ? row.Out(call) : partial_out.data() + (first_partial + i) * call.head_dim_v;
+    out[i] = whole ? row.Out(call) : cut.partial_out + (first_partial + i) * call.head_dim_v;
     row_begin[i] = std::max(WindowBegin(call.window, position), cut.splits[split]);
     row_end[i] = std::min(position + 1, cut.splits[split + 1]);
   }
@@ -196,7 +255,7 @@ void Attender::Impl::RunTask(const AttendCall& call, const Task& task, void* tas
       .n_rows = static_cast<int>(task.n_rows),
       .q = q,
       .out = out,
-      .lse = whole ? task_lse : partial_lse.data() + first_partial,
+      .lse = whole ? task_lse : cut.partial_lse + first_partial,
       .row_begin = row_begin,
       .row_end = row_end,
       .kv = call.kv[static_cast<std::size_t>(task.kv_head)],
@@ -213,23 +272,6 @@ void Attender::Impl::RunTask(const AttendCall& call, const Task& task, void* tas
   }
 }
 
-void Attender::Impl::MergeSplits(const AttendCall& call, std::int64_t kv_head, std::int64_t row) {
-  const auto dim_v = static_cast<std::size_t>(call.head_dim_v);
-  const auto partial = [&](std::int64_t split) {
-    const auto at =
-        static_cast<std::size_t>((split * std::ssize(call.kv) + kv_head) * rows_per_kv_head + row);
-    return AttentionState{{&partial_out[at * dim_v], dim_v}, {&partial_lse[at], 1}};
-  };
-  const AttentionState all = partial(0);
-  for (std::int64_t split = 1; split < cut.n_splits(); ++split) {
-    const AttentionState more = partial(split);
-    Merge(all, {more.out, more.lse}, dim_v);
-  }
-  const Row to(call, kv_head, row);
-  std::copy(all.out.begin(), all.out.end(), to.Out(call));
-  FinishRow(call, to, all.lse[0]);
-}
-
 Attender::Attender(const Kernels& kernels, int n_threads) : impl_(std::make_unique<Impl>()) {
   ASTER_CHECK(n_threads >= 1, "n_threads is %d", n_threads);
   ASTER_CHECK(CanRun(kernels), "this CPU can't run the %s kernels", kernels.name);
@@ -244,42 +286,40 @@ Attender& Attender::operator=(Attender&&) noexcept = default;
 
 const Kernels& Attender::kernels() const { return *impl_->kernels; }
 
-void Attender::Attend(const AttendCall& call) {
-  const std::int64_t n_kv_heads = std::ssize(call.kv);
-  ASTER_CHECK(n_kv_heads > 0 && call.n_heads > 0 && call.n_heads % n_kv_heads == 0,
-              "n_heads %d, n_kv_heads %lld", call.n_heads, static_cast<long long>(n_kv_heads));
-  ASTER_CHECK(call.head_dim >= 1 && call.head_dim <= kMaxHeadDim && call.head_dim_v >= 1 &&
-                  call.head_dim_v <= kMaxHeadDim,
-              "head_dim %d, head_dim_v %d", call.head_dim, call.head_dim_v);
-  if (call.n_tokens == 0) return;
-
+void Attender::Attend(std::span<const AttendCall> calls) {
   Impl& self = *impl_;
-  self.rows_per_kv_head = call.n_tokens * (call.n_heads / n_kv_heads);
-  self.cut = self.ChooseCut(call);
-  self.MakeTasks(call);
-  const std::int64_t n_splits = self.cut.n_splits(), n_rows = call.n_tokens * call.n_heads;
-  if (n_splits > 1) {
-    self.partial_out.resize(static_cast<std::size_t>(n_splits * n_rows * call.head_dim_v));
-    self.partial_lse.resize(static_cast<std::size_t>(n_splits * n_rows));
+  self.cuts.clear();
+  for (const AttendCall& call : calls) {
+    CheckCall(call);
+    self.cuts.push_back(self.ChooseCut(call));
   }
+  self.MakeTasks(calls);
+  self.PlacePartials(calls);
+  if (self.tasks.empty()) return;
 
   std::int64_t work = 0;
-  for (const Task& task : self.tasks) work += task.cost * (call.head_dim + call.head_dim_v);
+  for (const Task& task : self.tasks) {
+    work += task.cost * (calls[task.call].head_dim + calls[task.call].head_dim_v);
+  }
   const bool share = self.tasks.size() > 1 && work >= kMinWorkToShare;
-
-  const int team = call.n_threads > 0 ? std::min(call.n_threads, self.n_threads) : self.n_threads;
+  const int asked = calls.front().n_threads;
+  const int team = asked > 0 ? std::min(asked, self.n_threads) : self.n_threads;
 #pragma omp parallel num_threads(team) if (share)
   {
     void* const scratch = self.scratch[static_cast<std::size_t>(ThreadIndex())].get();
 #pragma omp for schedule(dynamic, 1) nowait
     for (std::size_t i = 0; i < self.tasks.size(); ++i) {
-      self.RunTask(call, self.tasks[i], scratch);
+      self.RunTask(calls[self.tasks[i].call], self.tasks[i], scratch);
     }
-    if (n_splits > 1) {
+    if (!self.partials.empty()) {
 #pragma omp barrier
+      for (std::size_t c = 0; c < calls.size(); ++c) {
+        const Cut& cut = self.cuts[c];
+        if (!cut.is_split()) continue;
 #pragma omp for schedule(static) nowait
-      for (std::int64_t i = 0; i < n_rows; ++i) {
-        self.MergeSplits(call, i / self.rows_per_kv_head, i % self.rows_per_kv_head);
+        for (std::int64_t i = 0; i < calls[c].n_tokens * calls[c].n_heads; ++i) {
+          MergeSplits(calls[c], cut, i);
+        }
       }
     }
   }

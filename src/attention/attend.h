@@ -68,7 +68,10 @@ class Attender {
   Attender(Attender&&) noexcept;
   Attender& operator=(Attender&&) noexcept;
 
-  void Attend(const AttendCall& call);
+  void Attend(const AttendCall& call) { Attend(std::span(&call, 1)); }
+  // Several at once: the next tokens of several sessions, each over its own KV. Each gets the bits
+  // that it gets alone. REQUIRES: the same n_threads in all.
+  void Attend(std::span<const AttendCall> calls);
   const Kernels& kernels() const;
 
  private:

@@ -10,7 +10,7 @@ namespace aster {
 
 class Bf16Matmul {
  public:
-  // Whether oneDNN finds such instructions on this CPU.
+  // Whether oneDNN multiplies bf16 by such instructions on this CPU.
   static bool CpuHasIt();
 
   Bf16Matmul();
@@ -26,7 +26,7 @@ class Bf16Matmul {
  private:
   struct Product;  // of one shape
   struct Impl;
-  Product& Find(std::int64_t n, std::int64_t count, std::int64_t k, std::int64_t out_stride);
+  const Product& Find(std::int64_t n, std::int64_t count, std::int64_t k, std::int64_t out_stride);
 
   std::unique_ptr<Impl> impl_;
 };

@@ -108,16 +108,29 @@ AttendCall AttendData::Call() const {
   return call;
 }
 
+AttendCall AttendData::CallInto(AttendResult* result) const {
+  result->out.assign(Size(case_.n_tokens, case_.n_heads, case_.head_dim_v), kHuge);
+  result->lse.assign(Size(case_.n_tokens, case_.n_heads), kHuge);
+  AttendCall call = Call();
+  call.out = result->out.data();
+  call.lse = result->lse.data();
+  call.n_threads = case_.n_threads_now;
+  return call;
+}
+
 AttendResult AttendData::Run(const Kernels& kernels) const {
   AttendResult result;
-  result.out.assign(Size(case_.n_tokens, case_.n_heads, case_.head_dim_v), kHuge);
-  result.lse.assign(Size(case_.n_tokens, case_.n_heads), kHuge);
-  AttendCall call = Call();
-  call.out = result.out.data();
-  call.lse = result.lse.data();
-  call.n_threads = case_.n_threads_now;
-  Attender(kernels, case_.n_threads).Attend(call);
+  Attender(kernels, case_.n_threads).Attend(CallInto(&result));
   return result;
+}
+
+std::vector<AttendResult> AttendData::RunTogether(const Kernels& kernels, int n_threads,
+                                                  const std::vector<AttendData>& all) {
+  std::vector<AttendResult> results(all.size());
+  std::vector<AttendCall> calls;
+  for (std::size_t i = 0; i < all.size(); ++i) calls.push_back(all[i].CallInto(&results[i]));
+  Attender(kernels, n_threads).Attend(calls);
+  return results;
 }
 
 ReferenceResult AttendData::Reference() const {

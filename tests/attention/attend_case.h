@@ -45,6 +45,9 @@ class AttendData {
   AttendData(const AttendCase& c, std::uint32_t seed);
 
   AttendResult Run(const Kernels& kernels) const;
+  // Several cases in one pass.
+  static std::vector<AttendResult> RunTogether(const Kernels& kernels, int n_threads,
+                                               const std::vector<AttendData>& all);
   ReferenceResult Reference() const;
   // The plain two-pass code in float, with Q and the weights rounded as the kernels round them.
   AttendResult Naive(bool rounds_to_bf16) const;
@@ -52,6 +55,7 @@ class AttendData {
 
  private:
   AttendCall Call() const;
+  AttendCall CallInto(AttendResult* result) const;
   bool IsVisible(std::int64_t key) const;
 
   AttendCase case_;

@@ -210,5 +210,30 @@ TEST_P(Attend, AnswersTheSameBitsOnFewerThreadsThanItHas) {
   }
 }
 
+// Sessions of any depth, some split over threads, and one that has nothing to ask.
+TEST_P(Attend, AnswersTheSameBitsTogetherAsAlone) {
+  std::vector<AttendCase> cases = {
+      {.name = "deep", .n_tokens = 1, .first_position = 5000},
+      {.name = "short", .n_tokens = 1, .first_position = 3},
+      {.name = "several tokens", .n_heads = 6, .n_tokens = 40, .first_position = 700},
+      {.name = "none", .n_tokens = 0, .first_position = 10},
+      {.name = "star", .n_tokens = 1, .first_position = 4000, .ranges = {{0, 512}, {3584, 4001}}},
+      {.name = "sinks", .head_dim = 32, .head_dim_v = 48, .first_position = 2500, .sinks = true},
+  };
+  for (const int n_threads : {1, 2, 3}) {
+    std::vector<AttendData> data;
+    for (AttendCase& c : cases) {
+      c.n_threads = n_threads;
+      data.emplace_back(c, kSeed);
+    }
+    const std::vector<AttendResult> together = AttendData::RunTogether(kernels(), n_threads, data);
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      const AttendResult alone = data[i].Run(kernels());
+      EXPECT_EQ(together[i].out, alone.out) << cases[i] << ", " << n_threads << " threads";
+      EXPECT_EQ(together[i].lse, alone.lse) << cases[i] << ", " << n_threads << " threads";
+    }
+  }
+}
+
 }  // namespace
 }  // namespace aster
