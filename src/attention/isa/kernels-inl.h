@@ -157,12 +157,8 @@ class AttendRows {
   }
 
   void Run() noexcept {
-    // Blocks of about the same size: one of a single row would cost nearly as much as one of three.
-    const int n_blocks = (call_.n_rows + Isa::kRowsPerBlock - 1) / Isa::kRowsPerBlock;
-    const int n_rows = Isa::kMultipliesTiles ? Isa::kRowsPerBlock
-                                             : (call_.n_rows + n_blocks - 1) / n_blocks;
-    for (int row = 0; row < call_.n_rows; row += n_rows) {
-      AddBlock(row, Min(n_rows, call_.n_rows - row));
+    for (int row = 0; row < call_.n_rows; row += Isa::kRowsPerBlock) {
+      AddBlock(row, Min(Isa::kRowsPerBlock, call_.n_rows - row));
     }
     for (std::size_t i = 0; i < call_.n_ranges; ++i) StreamRange(call_.ranges[i]);
     for (int i = 0; i < n_blocks_; ++i) Finish(blocks_[i]);
