@@ -24,6 +24,15 @@ else()
   target_include_directories(aster_openmp INTERFACE ${PROJECT_SOURCE_DIR}/cmake/no_openmp)
 endif()
 
+# MPI, as MPI::MPI_CXX; without its C++ bindings, which were dropped from MPI long ago.
+if(ASTER_MPI)
+  set(MPI_CXX_SKIP_MPICXX ON)
+  find_package(MPI QUIET COMPONENTS CXX)
+  if(NOT MPI_CXX_FOUND)
+    message(STATUS "Aster: no MPI (libopenmpi-dev): one host only")
+  endif()
+endif()
+
 # oneDNN, as DNNL::dnnl. Looked for by hand: Debian's own package file insists on OpenCL.
 if(ASTER_ONEDNN)
   find_path(DNNL_INCLUDE_DIR dnnl.hpp)

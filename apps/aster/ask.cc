@@ -47,10 +47,10 @@ void ShowQuestion(const Options& options, std::size_t i, Output& output) {
 
 }  // namespace
 
-Result<int> RunAsk(const Options& options) {
+Result<int> RunAsk(const Options& options, Hosts& hosts) {
   const Result<std::string> document = ReadDocumentOf(options);
   if (!document) return document.error();
-  Result<LoadedModel> loaded = LoadModel(options);
+  Result<LoadedModel> loaded = LoadModel(options, hosts);
   if (!loaded) return loaded.error();
   const Result<std::vector<Model::Prompt>> prompts =
       BuildPrompts(loaded->model, options, *document);
@@ -58,7 +58,7 @@ Result<int> RunAsk(const Options& options) {
   WarnAboutSpecialTokens(loaded->model, *document);
 
   Interruptible work;
-  Session session(options, *loaded);
+  Session session(options, *loaded, hosts.size());
   const Model::Prompt& first = prompts->front();
   Result<Context> context =
       session.Encode(std::span(first.tokens).first(static_cast<std::size_t>(first.n_context)),

@@ -283,8 +283,8 @@ class Bench {
 
 }  // namespace
 
-Result<int> RunBench(const Options& options) {
-  const Result<LoadedModel> loaded = LoadModel(options);
+Result<int> RunBench(const Options& options, Hosts& hosts) {
+  const Result<LoadedModel> loaded = LoadModel(options, hosts);
   if (!loaded) return loaded.error();
   return Bench(options, *loaded).Run();
 }

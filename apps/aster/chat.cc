@@ -40,11 +40,11 @@ bool CanGoOn(const Error& error) {
 
 class Chat {
  public:
-  Chat(const Options& options, const LoadedModel& loaded, std::string document)
+  Chat(const Options& options, const LoadedModel& loaded, int n_hosts, std::string document)
       : options_(options),
         model_(loaded.model),
         document_(std::move(document)),
-        session_(options, loaded) {}
+        session_(options, loaded, n_hosts) {}
 
   // Encodes the document before there is a question, so that the first answer comes soon. The cut
   // does not depend on the question but for a token or two at the seam, which the turn puts right.
@@ -109,13 +109,13 @@ class Chat {
 
 }  // namespace
 
-Result<int> RunChat(const Options& options) {
+Result<int> RunChat(const Options& options, Hosts& hosts) {
   Result<std::string> document = ReadDocuments(options.files);
   if (!document) return document.error();
-  const Result<LoadedModel> loaded = LoadModel(options);
+  const Result<LoadedModel> loaded = LoadModel(options, hosts);
   if (!loaded) return loaded.error();
   WarnAboutSpecialTokens(loaded->model, *document);
-  Chat chat(options, *loaded, std::move(*document));
+  Chat chat(options, *loaded, hosts.size(), std::move(*document));
   if (const Status encoded = chat.Load(); !encoded) return encoded.error();
   LineReader reader;
   while (true) {

@@ -190,6 +190,7 @@ void AddAsk(Parser& parser, Options& options) {
   AddModelFlags(app, options);
   AddComputeFlags(app, options);
   AddAttentionFlags(app, options);
+  AddHostFlags(app, options);
   AddAnswerFlags(app, options);
   AddOutputFlags(app, options);
 }
@@ -203,6 +204,7 @@ void AddChat(Parser& parser, Options& options) {
   AddModelFlags(app, options);
   AddComputeFlags(app, options);
   AddAttentionFlags(app, options);
+  AddHostFlags(app, options);
   AddAnswerFlags(app, options);
   AddOutputFlags(app, options);
 }
@@ -211,6 +213,7 @@ void AddBench(Parser& parser, Options& options) {
   CLI::App& app = parser.Add(parser.app, "bench", Command::kBench, kBenchHelp, kBenchFooter);
   AddModelFlags(app, options);
   AddComputeFlags(app, options);
+  AddHostFlags(app, options);
   AddBenchFlags(app, options);
 }
 

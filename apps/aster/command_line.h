@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "aster/context.h"
+#include "aster/hosts.h"
 #include "aster/model.h"
 #include "aster/plan.h"
 #include "aster/status.h"
@@ -55,6 +56,8 @@ struct Options {
   std::int64_t max_tokens = -1;
   SamplingOptions sampling;
   std::vector<std::string> stop_strings;
+
+  HostOptions hosts;
 
   BenchOptions bench;
 

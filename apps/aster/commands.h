@@ -2,14 +2,18 @@
 // prints as one line.
 #pragma once
 
+#include "aster/hosts.h"
 #include "aster/status.h"
 #include "command_line.h"
 
 namespace aster::cli {
 
-Result<int> RunAsk(const Options& options);
-Result<int> RunChat(const Options& options);
-Result<int> RunBench(const Options& options);
+// These run on rank 0 of the hosts.
+Result<int> RunAsk(const Options& options, Hosts& hosts);
+Result<int> RunChat(const Options& options, Hosts& hosts);
+Result<int> RunBench(const Options& options, Hosts& hosts);
+// What the other ranks do meanwhile: they print nothing but errors.
+Result<int> RunContextHost(const Options& options, Hosts& hosts);
 Result<int> RunTokenize(const Options& options);
 Result<int> RunModelList(const Options& options);
 Result<int> RunModelFetch(const Options& options);

@@ -221,6 +221,26 @@ void AddComputeFlags(CLI::App& app, Options& options) {
                                              {"onednn-bf16", ModelOptions::Linear::kOneDnnBf16}})));
 }
 
+void AddHostFlags(CLI::App& app, Options& options) {
+  app.option_defaults()->group("Hosts");
+  AddValue(app, "--host-weights", "X,...",
+           "Under mpirun: how fast each host is against the others,\n"
+           "rank 0 first; it gets as large a share. Default: all alike.",
+           "numbers above 0, such as 2,1,1",
+           Into(options.hosts.weights, List<double>([](const std::string& text) {
+                  const auto x = ParseReal(text);
+                  return x && *x > 0 && *x <= 1e6 ? x : std::nullopt;
+                })));
+  AddValue(app, "--host-timeout", "SECONDS",
+           "Under mpirun: longest silence of a host that has work,\n"
+           "at least 1. Default: 30.",
+           "a number of seconds from 1 to 86400",
+           Into(options.hosts.timeout, [](const std::string& text) -> std::optional<double> {
+             const auto x = ParseReal(text);
+             return x && *x >= 1 && *x <= 86400 ? x : std::nullopt;
+           }));
+}
+
 void AddBenchFlags(CLI::App& app, Options& options) {
   BenchOptions& bench = options.bench;
   app.option_defaults()->group("Cases");

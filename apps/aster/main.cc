@@ -19,18 +19,19 @@ Result<int> Print(const std::string& text) {
   return 0;
 }
 
-Result<int> Run(const Options& options) {
+Result<int> Run(const Options& options, Hosts& hosts) {
+  if (hosts.rank() > 0) return RunContextHost(options, hosts);
   switch (options.command) {
     case Command::kHelp:
       return Print(options.help);
     case Command::kVersion:
       return Print("aster " ASTER_VERSION "\n");
     case Command::kAsk:
-      return RunAsk(options);
+      return RunAsk(options, hosts);
     case Command::kChat:
-      return RunChat(options);
+      return RunChat(options, hosts);
     case Command::kBench:
-      return RunBench(options);
+      return RunBench(options, hosts);
     case Command::kTokenize:
       return RunTokenize(options);
     case Command::kModelList:
@@ -57,7 +58,12 @@ int ExitCode(const Error& error) {
 
 int Main(const std::vector<std::string>& arguments) {
   const Result<Options> options = ParseCommandLine(arguments);
-  const Result<int> code = options ? Run(*options) : Result<int>(options.error());
+  Result<Hosts> hosts = Hosts::FromEnvironment(options ? options->hosts : HostOptions());
+  if (hosts && hosts->rank() > 0) NoteRank(hosts->rank());
+  if (hosts && hosts->rank() > 0 && !options) return ExitCode(options.error());  // rank 0 says why
+  const Result<int> code = !options ? Result<int>(options.error())
+                           : !hosts ? Result<int>(hosts.error())
+                                    : Run(*options, *hosts);
   if (code) return *code;
   Note(code.error().message);
   return ExitCode(code.error());

@@ -12,6 +12,8 @@
 namespace aster::cli {
 namespace {
 
+std::string note_prefix = "aster: ";
+
 // 0, or the errno of the write that failed.
 int WriteAll(int fd, std::string_view bytes) {
   while (!bytes.empty()) {
@@ -68,6 +70,8 @@ bool StderrIsTerminal() {
 
 void WriteStderr(std::string_view bytes) { WriteAll(STDERR_FILENO, bytes); }
 
-void Note(std::string_view text) { WriteStderr("aster: " + OneLine(text) + "\n"); }
+void NoteRank(int rank) { note_prefix = "aster: rank " + std::to_string(rank) + ": "; }
+
+void Note(std::string_view text) { WriteStderr(note_prefix + OneLine(text) + "\n"); }
 
 }  // namespace aster::cli

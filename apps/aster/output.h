@@ -34,6 +34,8 @@ class Output {
 void OpenStandardDescriptors();
 
 bool StderrIsTerminal();
+// From now on notes start with "aster: rank N: ".
+void NoteRank(int rank);
 // "aster: text" on standard error, on one line whatever the text holds.
 void Note(std::string_view text);
 // The bytes as they are, on standard error.

@@ -84,6 +84,18 @@ std::string PlanLine(const Plan& plan) {
   return FormatCount(plan.n_context) + " tokens of context; " + Manner(plan);
 }
 
+std::string HostsLine(const Plan& plan, const std::vector<KeyRange>& shares) {
+  const std::string hosts = FormatCount(std::ssize(shares)) + " hosts: ";
+  if (plan.attention != Attention::kStar) {
+    return hosts + "rank 0 does all of it; only star is spread";
+  }
+  std::string text;
+  for (const KeyRange& share : shares) {
+    text += (text.empty() ? "" : " + ") + FormatCount(share.size());
+  }
+  return hosts + text + " blocks";
+}
+
 std::string MemoryLine(std::int64_t kv_bytes, std::int64_t available_bytes) {
   return "KV memory " + FormatBytes(kv_bytes) +
          (available_bytes > 0 ? " of " + FormatBytes(available_bytes) + " available" : "");

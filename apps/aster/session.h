@@ -21,6 +21,8 @@ struct LoadedModel {
 
 // Finds and loads the model that the options name.
 Result<LoadedModel> LoadModel(const Options& options);
+// And spreads its contexts over the hosts.
+Result<LoadedModel> LoadModel(const Options& options, Hosts& hosts);
 
 // The messages of a first turn: the system's, if any, then the document and the question.
 std::vector<Message> FirstTurn(const Options& options, const std::string& document,
@@ -40,8 +42,8 @@ std::int64_t AnswerRoom(const Options& options);
 
 class Session {
  public:
-  Session(const Options& options, const LoadedModel& loaded)
-      : options_(options), model_(loaded.model), path_(loaded.path) {}
+  Session(const Options& options, const LoadedModel& loaded, int n_hosts)
+      : options_(options), model_(loaded.model), path_(loaded.path), n_hosts_(n_hosts) {}
 
   // Shows the plan, then encodes. kCancelled after a signal, with how far it came.
   Result<Context> Encode(std::span<const Token> tokens, Room room, Interruptible& work);
@@ -61,6 +63,7 @@ class Session {
   const Options& options_;
   const Model& model_;
   const std::string& path_;
+  const int n_hosts_;
   Output output_;
 };
 

@@ -52,6 +52,7 @@ struct Message {
 
 namespace internal {
 class ModelState;  // src/engine; what contexts of this model share
+struct ModelAccess;
 }
 
 class Model {
@@ -100,6 +101,7 @@ class Model {
 
  private:
   friend class Context;
+  friend struct internal::ModelAccess;
   friend std::int64_t PredictKvBytes(const Model& model, std::int64_t n_tokens);
   explicit Model(std::shared_ptr<internal::ModelState> state);
   std::shared_ptr<internal::ModelState> state_;

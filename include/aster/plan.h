@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -69,6 +70,14 @@ std::int64_t AutoBlockSize(std::int64_t n_context);
 // context: it takes dense. Options that dense does not use (sizes with kDense or kLlama) are
 // refused.
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
+
+// Whole blocks dealt to hosts: contiguous runs of block numbers in the order of the hosts, as even
+// by weight as whole blocks allow, so that a host's run may be empty. REQUIRES: weights positive.
+std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, std::span<const double> weights);
+
+// Phase 1 on a host that holds the blocks of `run`: the anchor, encoded anew unless block 1 is the
+// host's own, then its blocks. The tokens between are skipped. Empty for an empty run.
+std::vector<Step> StepsOfHost(const Plan& plan, KeyRange run);
 
 // Causal (query, key) pairs that the plan's steps compute: the unit of attention work.
 double CausalPairs(const std::vector<Step>& steps);

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/system.h"
+#include "engine/hosts.h"
 #include "engine/model_state.h"
 #include "engine/text_stream.h"
 #include "kvstore/kv_store.h"
@@ -20,15 +21,36 @@ class ContextState {
   ContextState(std::shared_ptr<ModelState> shared, Plan made_plan)
       : model(std::move(shared)), plan(std::move(made_plan)), store(Layers(*model)) {}
 
-  // Runs tokens behind everything held, which sees only `visible` of it.
+  // Phase 1: runs tokens behind everything held, which see only `visible` of it.
+  Result<std::span<const float>> Encode(std::span<const Token> more,
+                                        std::span<const KeyRange> visible,
+                                        const std::stop_token& stop) {
+    return Run(more, visible, nullptr, Outputs::kNone, stop);
+  }
+
+  // Phase 2: they see all of it, wherever it is held.
+  Result<std::span<const float>> Ask(std::span<const Token> more, Outputs outputs,
+                                     const std::stop_token& stop) {
+    return Run(more, held, remote.get(), outputs, stop);
+  }
+
+  // Tokens that other hosts encode.
+  void Skip(std::span<const Token> others) {
+    tokens.insert(tokens.end(), others.begin(), others.end());
+    store.Skip(size());
+  }
+
   Result<std::span<const float>> Run(std::span<const Token> more, std::span<const KeyRange> visible,
-                                     Outputs outputs, const std::stop_token& stop) {
+                                     OtherKeys* others, Outputs outputs,
+                                     const std::stop_token& stop) {
     const std::lock_guard lock(model->turn);
     Result<std::span<const float>> logits =
         stock != nullptr ? stock->Run(more, outputs, stop)
-                         : model->pass->Run(more, size(), visible, store, outputs, stop);
+                         : model->pass->Run(more, size(), visible, store, outputs, stop, others);
     if (!logits) return logits;
+    if (held.empty() || held.back().end != size()) held.push_back({size(), size()});
     tokens.insert(tokens.end(), more.begin(), more.end());
+    held.back().end = size();
     if (stock == nullptr) profile += model->pass->profile();
     return logits;
   }
@@ -39,6 +61,9 @@ class ContextState {
     } else {
       store.Truncate(n);
     }
+    if (remote != nullptr) remote->Truncate(n);
+    while (!held.empty() && held.back().begin >= n) held.pop_back();
+    if (!held.empty()) held.back().end = std::min(held.back().end, n);
     tokens.resize(static_cast<std::size_t>(n));
     return Ok();
   }
@@ -54,6 +79,8 @@ class ContextState {
   KvStore store;
   std::unique_ptr<StockPass> stock;
   std::vector<Token> tokens;
+  std::vector<KeyRange> held;             // of them, in the store; the rest other hosts hold
+  std::unique_ptr<RemoteContext> remote;  // null: there is no rest
   double encode_seconds = 0;
   Profile profile;
 };
@@ -111,6 +138,14 @@ class ProgressMeter {
     if (options_.on_progress) options_.on_progress(progress_);
   }
 
+  // Tokens that other hosts have encoded up to now.
+  void OthersDone(std::int64_t n) {
+    progress_.n_done += n - others_done_;
+    others_done_ = n;
+    progress_.seconds = SecondsSince(start_);
+    if (options_.on_progress) options_.on_progress(progress_);
+  }
+
   double seconds() const { return SecondsSince(start_); }
 
  private:
@@ -123,6 +158,7 @@ class ProgressMeter {
   double per_pair_;
   double to_do_ = 0;
   double done_ = 0;
+  std::int64_t others_done_ = 0;
   Progress progress_;
   Clock::time_point start_ = Clock::now();
 };
@@ -158,9 +194,7 @@ class Generation {
       if (answer->tokens.empty()) first_token = Clock::now();
       answer->decode_seconds = SecondsSince(first_token);
       if (Ends(token, answer)) break;
-      const KeyRange all{0, state_.size()};
-      Result<std::span<const float>> next =
-          state_.Run({&token, 1}, {&all, 1}, Outputs::kLast, options_.stop);
+      Result<std::span<const float>> next = state_.Ask({&token, 1}, Outputs::kLast, options_.stop);
       if (!next && next.error().kind != ErrorKind::kCancelled) return next.error();
       if (!next) {
         answer->finish = Finish::kCancelled;
@@ -232,10 +266,8 @@ Result<std::span<const float>> RunQuery(ContextState& state, std::span<const Tok
   while (true) {
     const std::span<const Token> chunk = query.first(std::min(ubatch, query.size()));
     query = query.subspan(chunk.size());
-    const KeyRange all{0, state.size()};
     const Outputs outputs = query.empty() ? Outputs::kLast : Outputs::kNone;
-    const std::span<const KeyRange> visible(&all, all.size() > 0 ? 1 : 0);
-    Result<std::span<const float>> logits = state.Run(chunk, visible, outputs, stop);
+    Result<std::span<const float>> logits = state.Ask(chunk, outputs, stop);
     if (!logits || query.empty()) return logits;
   }
 }
@@ -253,7 +285,9 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   if (!plan) return plan.error();
   if (Status status = shared->CheckLength(n, options.allow_long); !status) return status.error();
   const std::int64_t room = std::max<std::int64_t>(options.reserve_tokens, 0);
-  if (Status status = CheckMemory(*shared, n + room, 0); !status) return status.error();
+  const bool spread = shared->hosts != nullptr && plan->attention == Attention::kStar;
+  const std::int64_t n_own = spread ? shared->hosts->OwnTokens(*plan) : n;
+  if (Status status = CheckMemory(*shared, n_own + room, 0); !status) return status.error();
 
   auto state = std::make_unique<ContextState>(shared, std::move(*plan));
   std::vector<Step> steps = state->plan.steps;
@@ -264,16 +298,29 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
     state->stock = std::move(*stock);
     steps = StockSteps(n, shared->options.ubatch_size);
   }
+  if (spread) {
+    state->remote = std::make_unique<internal::RemoteContext>(shared->hosts, shared);
+    if (Status begun = state->remote->Begin(tokens, state->plan); !begun) return begun.error();
+    steps = StepsOfHost(state->plan, state->remote->own_blocks());
+  }
   Plan shown = state->plan;
   shown.steps = steps;
   ProgressMeter meter(*shared, shown, options);
   for (const Step& step : steps) {
     const auto chunk = tokens.subspan(static_cast<std::size_t>(step.tokens.begin),
                                       static_cast<std::size_t>(step.tokens.size()));
-    Result<std::span<const float>> ran =
-        state->Run(chunk, step.visible, Outputs::kNone, options.stop);
-    if (!ran) return ran.error();
+    Result<std::span<const float>> ran = state->Encode(chunk, step.visible, options.stop);
+    if (!ran) {
+      if (state->remote != nullptr) state->remote->Stop();
+      return ran.error();
+    }
     meter.Done(step);
+  }
+  if (state->remote != nullptr) {
+    state->Skip(tokens.subspan(state->tokens.size()));
+    const Status waited =
+        state->remote->Wait([&](std::int64_t n_done) { meter.OthersDone(n_done); }, options.stop);
+    if (!waited) return waited.error();
   }
   state->encode_seconds = meter.seconds();
   return Context(std::move(state));

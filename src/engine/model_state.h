@@ -10,6 +10,8 @@
 
 namespace aster::internal {
 
+struct HostTeam;
+
 class ModelState {
  public:
   Status CheckLength(std::int64_t n_tokens, bool allow_long) const;  // Model::CheckLength
@@ -19,7 +21,12 @@ class ModelState {
   ForwardOptions options;
   ModelInfo info;
   bool has_position_table = false;
-  std::mutex turn;  // held for one forward pass: contexts take turns
+  std::mutex turn;               // held for one forward pass: contexts take turns
+  std::shared_ptr<HostTeam> hosts;  // null: one host
+};
+
+struct ModelAccess {
+  static const std::shared_ptr<ModelState>& StateOf(const Model& model) { return model.state_; }
 };
 
 }  // namespace aster::internal

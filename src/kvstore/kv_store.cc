@@ -35,6 +35,14 @@ std::int64_t PagesFor(std::int64_t n_tokens) {
   return n_tokens / page + (n_tokens % page != 0);
 }
 
+// The largest number where there is none.
+std::int64_t BytesOf(std::int64_t n_pages, std::size_t page_elements) {
+  const auto page_bytes = static_cast<std::int64_t>(page_elements * sizeof(std::uint16_t));
+  std::int64_t bytes = 0;
+  const bool overflow = __builtin_mul_overflow(n_pages, page_bytes, &bytes);
+  return overflow ? std::numeric_limits<std::int64_t>::max() : bytes;
+}
+
 Error NoMemory(std::int64_t n_tokens, std::int64_t wanted) {
   return WorldError("KV memory for " + std::to_string(n_tokens) + " tokens: needs " +
                     FormatBytes(wanted) + " more, the machine has " +
@@ -139,34 +147,46 @@ KvStore::KvStore(std::vector<LayerShape> layers)
 KvStore::~KvStore() { Truncate(0); }
 
 std::int64_t KvStore::PredictBytes(std::span<const LayerShape> layers, std::int64_t n_tokens) {
-  const auto page_bytes = static_cast<std::int64_t>(PageElements(layers) * sizeof(std::uint16_t));
-  std::int64_t bytes = 0;
-  const bool overflow = __builtin_mul_overflow(PagesFor(n_tokens), page_bytes, &bytes);
-  return overflow ? std::numeric_limits<std::int64_t>::max() : bytes;
+  return BytesOf(PagesFor(n_tokens), PageElements(layers));
 }
 
 Status KvStore::Reserve(std::int64_t n_tokens) {
-  const std::size_t n_held = pages_.size();
+  const std::size_t n_before = pages_.size();
   const auto n_wanted = static_cast<std::size_t>(PagesFor(n_tokens));
-  if (n_wanted <= n_held) return Ok();
+  // What comes after size() is held, was skipped, or lies behind the last page.
+  const std::size_t first = static_cast<std::size_t>(size_) / kPageTokens;
+  const std::size_t n_old = std::min(n_before, n_wanted);
+  std::size_t n_missing = n_wanted - n_old;
+  for (std::size_t i = first; i < n_old; ++i) n_missing += pages_[i] == nullptr ? 1 : 0;
+  if (n_missing == 0) return Ok();
 
-  const std::int64_t more = PredictBytes(layers_, n_tokens) - bytes();
+  const std::int64_t more = BytesOf(static_cast<std::int64_t>(n_missing), page_elements_);
   // Memory is promised here and taken when it is written; too large a promise would end the
   // process.
   const std::int64_t available = AvailableMemory();
   if (available > 0 && more > available) return NoMemory(n_tokens, more);
 
-  pages_.reserve(n_wanted);
-  while (pages_.size() < n_wanted) {
+  pages_.resize(std::max(n_before, n_wanted), nullptr);
+  for (std::size_t i = first; i < n_wanted; ++i) {
+    if (pages_[i] != nullptr) continue;
     void* page = mmap(nullptr, page_elements_ * sizeof(std::uint16_t), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED) {
-      ReleasePages(n_held);
+      ReleasePages(n_before);
       return NoMemory(n_tokens, more);
     }
-    pages_.push_back(static_cast<std::uint16_t*>(page));
+    pages_[i] = static_cast<std::uint16_t*>(page);
+    ++n_held_;
   }
   return Ok();
+}
+
+void KvStore::Skip(std::int64_t n_tokens) {
+  ASTER_CHECK(n_tokens >= size_, "skip to %lld of %lld", static_cast<long long>(n_tokens),
+              static_cast<long long>(size_));
+  const std::size_t n_whole = static_cast<std::size_t>(n_tokens) / kPageTokens;
+  if (n_whole > pages_.size()) pages_.resize(n_whole, nullptr);
+  size_ = n_tokens;
 }
 
 void KvStore::Append(int layer, std::int64_t first, std::int64_t n, const Bf16Rows& k,
@@ -179,6 +199,7 @@ void KvStore::Append(int layer, std::int64_t first, std::int64_t n, const Bf16Ro
   const auto end = static_cast<std::size_t>(first + n);
   for (auto token = static_cast<std::size_t>(first); token < end;) {
     std::uint16_t* page = pages_[token / kPageTokens];
+    ASTER_CHECK(page != nullptr, "token %zu was skipped", token);
     const std::size_t in_page = token % kPageTokens;
     const std::size_t count = std::min(end - token, kPageTokens - in_page);
     const std::size_t done = token - static_cast<std::size_t>(first);
@@ -201,8 +222,9 @@ void KvStore::Truncate(std::int64_t n_tokens) {
 
   // What remains of the forgotten: one zero row, appended for every token that was ever written.
   // Beyond, the page is as the system gave it, zero and without memory behind it.
-  const std::int64_t end =
+  std::int64_t end =
       std::min(written_, std::ssize(pages_) * static_cast<std::int64_t>(kPageTokens));
+  if (!pages_.empty() && pages_.back() == nullptr) end = n_tokens;
   for (int layer = 0; layer < static_cast<int>(layers_.size()) && n_tokens < end; ++layer) {
     const LayerShape& shape = layers_[layer];
     const std::vector<std::uint16_t> zeros(std::max(shape.head_dim, shape.head_dim_v));
@@ -214,7 +236,10 @@ void KvStore::Truncate(std::int64_t n_tokens) {
 
 void KvStore::ReleasePages(std::size_t n_keep) {
   while (pages_.size() > n_keep) {
-    munmap(pages_.back(), page_elements_ * sizeof(std::uint16_t));
+    if (pages_.back() != nullptr) {
+      munmap(pages_.back(), page_elements_ * sizeof(std::uint16_t));
+      --n_held_;
+    }
     pages_.pop_back();
   }
 }
@@ -225,7 +250,7 @@ KvView KvStore::View(int layer, int kv_head) const {
 }
 
 std::int64_t KvStore::bytes() const {
-  return static_cast<std::int64_t>(pages_.size() * page_elements_ * sizeof(std::uint16_t));
+  return static_cast<std::int64_t>(n_held_ * page_elements_ * sizeof(std::uint16_t));
 }
 
 }  // namespace aster

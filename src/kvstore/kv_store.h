@@ -41,7 +41,7 @@ class KvStore {
   // Bytes that n_tokens tokens take: whole pages.
   static std::int64_t PredictBytes(std::span<const LayerShape> layers, std::int64_t n_tokens);
 
-  // Takes the pages that tokens [0, n_tokens) need; new ones read as zero. Errors: kWorld, with
+  // Takes the pages that tokens [size(), n_tokens) need and that are not held; new ones read as zero. Errors: kWorld, with
   // both numbers, when the machine has less memory left than that; what was held before stays.
   Status Reserve(std::int64_t n_tokens);
 
@@ -49,7 +49,11 @@ class KvStore {
   void Append(int layer, std::int64_t first, std::int64_t n, const Bf16Rows& k,
               const Bf16Rows& v) noexcept;
 
-  // Tokens that all layers hold. Set by the engine once a whole step is in.
+  // Leaves tokens [size(), n_tokens) out: another host has them. Whole pages of them take no memory
+  // and must not be read. REQUIRES: n_tokens >= size().
+  void Skip(std::int64_t n_tokens);
+
+  // Tokens that all layers hold or that were skipped. Set by the engine once a whole step is in.
   std::int64_t size() const { return size_; }
   void set_size(std::int64_t n_tokens) { size_ = n_tokens; }
 
@@ -73,7 +77,8 @@ class KvStore {
   std::vector<LayerShape> layers_;
   std::vector<std::vector<Place>> places_;  // [layer][kv_head]
   std::size_t page_elements_ = 0;
-  std::vector<std::uint16_t*> pages_;
+  std::vector<std::uint16_t*> pages_;  // null: skipped
+  std::size_t n_held_ = 0;             // that are not null
   std::int64_t size_ = 0;
   std::int64_t written_ = 0;  // all tokens from here on are zero
 };

@@ -142,7 +142,7 @@ bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tenso
   return true;
 }
 
-void Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
+bool Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
   const ggml_tensor* q = op->src[0];
   std::vector<KvView> views;
   for (int head = 0; head < node.shape.n_kv_heads; ++head) {
@@ -170,7 +170,18 @@ void Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
   call.out_token_stride = static_cast<std::int64_t>(op->nb[2] / sizeof(float));
   call.out_head_stride = static_cast<std::int64_t>(op->nb[1] / sizeof(float));
   call.n_threads = step.n_threads;
-  step.attender->Attend(call);
+  if (step.others == nullptr) {
+    step.attender->Attend(call);
+    return true;
+  }
+  step.lse.resize(static_cast<std::size_t>(call.n_tokens * call.n_heads));
+  call.lse = step.lse.data();
+  Status status = step.others->Ask(node.layer, call);
+  if (status) {
+    step.attender->Attend(call);
+    status = step.others->Join(call);
+  }
+  return status.ok() || FailStep(step, status.error().message);
 }
 
 bool ServeAttention(ServedStep& step, ggml_tensor* op) {
@@ -201,7 +212,7 @@ bool ServeAttention(ServedStep& step, ggml_tensor* op) {
     return true;
   }
   const auto start = std::chrono::steady_clock::now();
-  Attend(step, node, op);
+  if (!Attend(step, node, op)) return false;
   step.profile.attention += SecondsSince(start);
   return true;
 }

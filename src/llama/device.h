@@ -16,6 +16,7 @@
 
 #include "aster/key_range.h"
 #include "aster/profile.h"
+#include "aster/status.h"
 #include "attention/attend.h"
 #include "kvstore/kv_store.h"
 
@@ -31,12 +32,23 @@ struct AttentionNode {
   LayerShape shape;
 };
 
+// Keys that this process does not hold: other hosts attend to them for it.
+class OtherKeys {
+ public:
+  virtual ~OtherKeys() = default;
+  // Hands the layer's queries out; the answers may be on their way while the caller attends.
+  virtual Status Ask(int layer, const AttendCall& call) = 0;
+  // Merges the answers into call.out and call.lse, which hold the caller's own result.
+  virtual Status Join(const AttendCall& call) = 0;
+};
+
 // What the llama_decode under way is for: where its keys go, what its queries see.
 struct ServedStep {
   KvStore* store = nullptr;  // null: only record the nodes, compute nothing
   Attender* attender = nullptr;
   CrowdWatch* crowd = nullptr;        // looks around between the nodes; may be null
   std::span<const KeyRange> visible;  // before `first`; the step's own tokens are added
+  OtherKeys* others = nullptr;        // also visible, all of them; null: there are none
   std::span<const Window> windows;    // per layer
   std::int64_t first = 0;             // position of the step's first token
   std::int64_t n_tokens = 0;
@@ -47,6 +59,7 @@ struct ServedStep {
 
   std::vector<AttentionNode> nodes;  // served so far, in order
   std::vector<bool> appended;        // per layer: this step's K and V are in the store
+  std::vector<float> lse;            // of the layer, to merge by
   Profile profile;
   std::string error;  // why the step failed
 };

@@ -144,7 +144,8 @@ Status ForwardPass::LookAtGraph() {
 
 Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, std::int64_t first,
                                                 std::span<const KeyRange> visible, KvStore& store,
-                                                Outputs outputs, std::stop_token stop) {
+                                                Outputs outputs, std::stop_token stop,
+                                                OtherKeys* others) {
   const auto n = static_cast<std::int64_t>(tokens.size());
   const std::int64_t n_outputs = outputs == Outputs::kAll ? n : outputs == Outputs::kLast ? 1 : 0;
   ASTER_CHECK(n >= 1 && n <= options_.ubatch_size, "%lld tokens", static_cast<long long>(n));
@@ -161,6 +162,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
   step.attender = &attender_;
   step.crowd = &crowd_;
   step.visible = visible;
+  step.others = others;
   step.windows = windows_;
   step.first = first;
   step.n_tokens = n;
@@ -199,6 +201,20 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
   if (n_outputs == 0) return std::span<const float>();
   return std::span<const float>(llama_get_logits(context_),
                                 static_cast<std::size_t>(n_outputs * model_.n_vocab()));
+}
+
+void ForwardPass::Attend(const KvStore& store, int layer, std::span<const KeyRange> ranges,
+                         AttendCall call) {
+  std::vector<KvView> views;
+  for (int head = 0; head < layers_[static_cast<std::size_t>(layer)].n_kv_heads; ++head) {
+    views.push_back(store.View(layer, head));
+  }
+  call.kv = views;
+  call.ranges = ranges;
+  call.window = windows_[static_cast<std::size_t>(layer)];
+  crowd_.Look();
+  call.n_threads = crowd_.n_threads_left();
+  attender_.Attend(call);
 }
 
 }  // namespace aster

@@ -22,6 +22,7 @@ struct llama_context;
 namespace aster {
 
 class LinearLayers;
+class OtherKeys;
 class LlamaModel;
 
 struct ForwardOptions {
@@ -44,14 +45,19 @@ class ForwardPass {
   ForwardPass(const ForwardPass&) = delete;
   ForwardPass& operator=(const ForwardPass&) = delete;
 
-  // Runs tokens at positions first, first + 1, ..., which see `visible` (all before first) and each
-  // other causally; their K and V join the store, whose size becomes first + tokens.size().
-  // Returns the logits, row-major [n_outputs, n_vocab], valid until the next Run.
-  // On error (kWorld, kCancelled) the store is as long as before.
-  // REQUIRES: 1 <= tokens.size() <= ubatch_size; store.size() == first.
+  // Runs tokens at positions first, first + 1, ..., which see `visible` (all before first), what
+  // others hold (if not null), and each other causally; their K and V join the store, whose size
+  // becomes first + tokens.size(). Returns the logits, row-major [n_outputs, n_vocab], valid until
+  // the next Run. On error (kWorld, kCancelled) the store is as long as before. REQUIRES: 1 <=
+  // tokens.size() <= ubatch_size; store.size() == first.
   Result<std::span<const float>> Run(std::span<const Token> tokens, std::int64_t first,
                                      std::span<const KeyRange> visible, KvStore& store,
-                                     Outputs outputs, std::stop_token stop);
+                                     Outputs outputs, std::stop_token stop,
+                                     OtherKeys* others = nullptr);
+
+  // Attends over ranges of a store for another host: `call` has its queries, shapes, positions and
+  // outputs; KV, ranges and window are filled in.
+  void Attend(const KvStore& store, int layer, std::span<const KeyRange> ranges, AttendCall call);
 
   std::span<const LayerShape> layers() const { return layers_; }
   int n_heads() const { return n_heads_; }  // of the first attention layer

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -197,6 +198,38 @@ Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options) {
   if (options.attention == Attention::kStar) return MakeStar(n_context, options);
   if (options.attention == Attention::kAuto) return MakeAuto(n_context, options);
   return OneBlock(n_context, options, "");
+}
+
+std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, std::span<const double> weights) {
+  const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
+  std::vector<KeyRange> runs;
+  double before = 0;
+  for (const double weight : weights) {
+    const std::int64_t begin = runs.empty() ? 0 : runs.back().end;
+    before += weight;
+    // Rounded up: the first hosts, of which one has no anchor to encode anew, take the odd blocks.
+    const double share = before / all * static_cast<double>(n_blocks);
+    const auto end = static_cast<std::int64_t>(std::ceil(share - 1e-9));
+    runs.push_back({begin, std::clamp(end, begin, n_blocks)});
+  }
+  runs.back().end = n_blocks;
+  return runs;
+}
+
+std::vector<Step> StepsOfHost(const Plan& plan, KeyRange run) {
+  if (run.size() == 0 || plan.n_blocks == 0) return {};
+  const KeyRange own = {run.begin * plan.block_size,
+                        std::min(run.end * plan.block_size, plan.n_context)};
+  std::vector<Step> steps;
+  for (Step step : plan.steps) {
+    if (step.tokens.begin >= own.begin && step.tokens.begin < own.end) {
+      steps.push_back(std::move(step));
+    } else if (step.tokens.begin < std::min(plan.anchor_size, own.begin)) {
+      step.tokens.end = std::min(step.tokens.end, plan.anchor_size);
+      steps.push_back(std::move(step));
+    }
+  }
+  return steps;
 }
 
 double CausalPairs(const std::vector<Step>& steps) {

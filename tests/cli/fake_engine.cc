@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "aster/context.h"
+#include "aster/hosts.h"
 
 namespace aster {
 namespace internal {
@@ -183,5 +184,17 @@ Status Context::Rewind(std::int64_t n) {
 
 std::int64_t PredictKvBytes(const Model&, std::int64_t n_tokens) { return 1000 * n_tokens; }
 std::int64_t AvailableMemoryBytes() { return Number("ASTER_FAKE_MEMORY", std::int64_t{1} << 40); }
+
+struct Hosts::State {};
+Hosts::Hosts(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Hosts::Hosts(Hosts&&) noexcept = default;
+Hosts& Hosts::operator=(Hosts&&) noexcept = default;
+Hosts::~Hosts() = default;
+Result<Hosts> Hosts::FromEnvironment(const HostOptions&) { return Hosts(nullptr); }
+int Hosts::rank() const { return 0; }
+int Hosts::size() const { return 1; }
+void Hosts::Share(Model&) {}
+Status Hosts::Serve(Model&) { return Ok(); }
+void Hosts::Refuse(const Error&) {}
 
 }  // namespace aster

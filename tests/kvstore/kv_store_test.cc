@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "aster/key_range.h"
 #include "base/system.h"
 
 namespace aster {
@@ -236,6 +237,63 @@ TEST(KvStore, TruncateTouchesNoMemoryThatHeldNothing) {
   store.Truncate(10);
   EXPECT_LT(ResidentBytes() - before, store.bytes() / 8);
   ExpectHolds(store, 10, "20, 10");
+}
+
+// K and V of these tokens, in all layers.
+void ExpectTokens(const KvStore& store, KeyRange tokens) {
+  for (int layer = 0; layer < static_cast<int>(store.layers().size()); ++layer) {
+    const LayerShape& shape = store.layers()[layer];
+    const KvView view = store.View(layer, 0);
+    for (std::int64_t token = tokens.begin; token < tokens.end; ++token) {
+      const std::uint16_t* page = view.pages[token / kPage];
+      ASSERT_NE(page, nullptr) << "token " << token;
+      ASSERT_EQ(page[view.k_offset + OffsetK(shape.head_dim, token % kPage, 3)],
+                KeyAt(layer, token, 0, 3))
+          << "token " << token;
+      ASSERT_EQ(page[view.v_offset + OffsetV(shape.head_dim_v, token % kPage, 3)],
+                ValueAt(layer, token, 0, 3))
+          << "token " << token;
+    }
+  }
+}
+
+TEST(KvStore, WhatIsSkippedTakesNoMemoryAndTheRestLiesWhereItLies) {
+  KvStore store({{2, 64, 64}, {1, 40, 24}});
+  const std::int64_t page_bytes = KvStore::PredictBytes(store.layers(), 1);
+  Append(store, 0, 300);
+  store.set_size(300);
+  store.Skip(2000);
+  EXPECT_EQ(store.size(), 2000);
+  EXPECT_EQ(store.bytes(), 2 * page_bytes);
+  Append(store, 2000, 100);  // pages 7 and 8
+  store.set_size(2100);
+  EXPECT_EQ(store.bytes(), 4 * page_bytes);
+  ExpectTokens(store, {0, 300});
+  ExpectTokens(store, {2000, 2100});
+  store.Skip(2101);  // within the last page
+  Append(store, 2101, 20);
+  ExpectTokens(store, {2000, 2100});
+  ExpectTokens(store, {2101, 2121});
+}
+
+TEST(KvStore, CutWithinWhatWasSkippedItGoesOnThere) {
+  KvStore store({{2, 64, 64}});
+  const std::int64_t page_bytes = KvStore::PredictBytes(store.layers(), 1);
+  Append(store, 0, 300);
+  store.set_size(300);
+  store.Skip(2000);
+  Append(store, 2000, 100);
+  store.set_size(2100);
+  store.Truncate(1000);
+  EXPECT_EQ(store.size(), 1000);
+  EXPECT_EQ(store.bytes(), 2 * page_bytes);
+  Append(store, 1000, 50);  // pages 3 and 4
+  store.set_size(1050);
+  EXPECT_EQ(store.bytes(), 4 * page_bytes);
+  ExpectTokens(store, {0, 300});
+  ExpectTokens(store, {1000, 1050});
+  store.Truncate(0);
+  EXPECT_EQ(store.bytes(), 0);
 }
 
 TEST(KvStore, RefusesMoreThanTheMachineHasWithBothNumbersAndKeepsWhatItHeld) {

@@ -202,5 +202,60 @@ TEST(PlanLaws, TheSavingOverDenseIsThePublishedOne) {
   }
 }
 
+TEST(HostPlans, BlocksAreDealtInRunsThatAreEvenByWeight) {
+  const std::vector<std::vector<double>> all = {{1},       {1, 1},   {1, 1, 1},
+                                                {2, 1, 1}, {0.5, 3}, {1, 1, 1, 1, 1, 1, 1, 1}};
+  for (const std::vector<double>& weights : all) {
+    for (std::int64_t n_blocks = 0; n_blocks <= 40; ++n_blocks) {
+      const std::vector<KeyRange> runs = DealBlocks(n_blocks, weights);
+      ASSERT_EQ(runs.size(), weights.size());
+      double sum = 0;
+      for (const double weight : weights) sum += weight;
+      std::int64_t next = 0;
+      for (std::size_t i = 0; i < runs.size(); ++i) {
+        EXPECT_EQ(runs[i].begin, next);
+        EXPECT_NEAR(runs[i].size(), weights[i] / sum * n_blocks, 1.0)
+            << n_blocks << " blocks, host " << i << " of " << runs.size();
+        next = runs[i].end;
+      }
+      EXPECT_EQ(next, n_blocks);
+    }
+  }
+}
+
+// Each token is encoded by its block's host, behind keys that this host holds, and sees what it
+// sees on one host.
+TEST(HostPlans, HostsTogetherComputeTheMaskOfOne) {
+  ForAllSmallStars([](const Sizes& s) {
+    const Plan plan = Star(s);
+    const Mask want = StaticMask(s);
+    for (const std::size_t n_hosts : {1u, 2u, 3u}) {
+      for (const KeyRange run : DealBlocks(plan.n_blocks, std::vector<double>(n_hosts, 1.0))) {
+        Plan host = plan;
+        host.steps = StepsOfHost(plan, run);
+        std::int64_t held = 0;
+        std::vector<bool> has(s.n_context);
+        for (const Step& step : host.steps) {
+          ASSERT_GE(step.tokens.begin, held) << Name(s);
+          ASSERT_GT(step.tokens.size(), 0) << Name(s);
+          for (const KeyRange& range : step.visible) {
+            for (std::int64_t j = range.begin; j < range.end; ++j) ASSERT_TRUE(has[j]) << Name(s);
+          }
+          held = step.tokens.end;
+          std::fill(has.begin() + step.tokens.begin, has.begin() + step.tokens.end, true);
+        }
+        const Mask mask = MaskOf(host);
+        const std::int64_t n = s.n_context;
+        for (std::int64_t i = run.begin * s.block_size; i < std::min(run.end * s.block_size, n);
+             ++i) {
+          ASSERT_TRUE(
+              std::equal(mask.begin() + i * n, mask.begin() + (i + 1) * n, want.begin() + i * n))
+              << Name(s) << ", token " << i << " of " << n_hosts << " hosts";
+        }
+      }
+    }
+  });
+}
+
 }  // namespace
 }  // namespace aster

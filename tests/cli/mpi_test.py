@@ -1,0 +1,143 @@
+"""The program under mpirun: ranks on this machine give the answer of one, and end together."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+from support import ASTER, Case, Ended, aster, default_signals, environment
+
+MPIRUN = shutil.which("mpirun")
+WRITE_TINY_GGUF = os.environ["WRITE_TINY_GGUF"]
+TIMEOUT = 120
+FLAGS = ["--attention", "star", "--block-size", "64", "-t", "1", "--temp", "0", "-n", "16",
+         "--allow-long"]
+
+
+def start(n, *arguments):
+    """n ranks, more than there are cores if need be; no network but this machine's own."""
+    env = environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                      OMPI_MCA_rmaps_base_oversubscribe="1",
+                      OMPI_MCA_plm_rsh_agent="/bin/false", OMPI_MCA_btl="self,vader,tcp",
+                      OMPI_MCA_btl_tcp_if_include="lo", OMPI_MCA_btl_vader_single_copy_mechanism="none")
+    return subprocess.Popen([MPIRUN, "-n", str(n), ASTER, *arguments], stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
+                            preexec_fn=default_signals)
+
+
+def finish(process):
+    try:
+        out, err = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"still running after {TIMEOUT} s: {process.communicate()}") from None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+def mpirun(n, *arguments):
+    return finish(start(n, *arguments))
+
+
+class Ranks(Case):
+    def setUp(self):
+        super().setUp()
+        self.model = os.path.join(self.folder, "tiny.gguf")
+        subprocess.run([WRITE_TINY_GGUF, "llama", self.model], check=True)
+        self.long = self.file("long.txt", "".join(f"In year {i} the ferry was late. " for i in range(60)))
+
+    def ask(self, *more):
+        return ["ask", "-m", self.model, "-f", self.long, "-q", "Why?", *FLAGS, *more]
+
+    def test_every_number_of_ranks_answers_as_one(self):
+        alone = aster(*self.ask("--json"))
+        self.assertEqual(alone.code, 0, alone)
+        want = json.loads(alone.out)
+        self.assertGreater(want["n_blocks"], 8)
+        for n, more in ((1, []), (2, []), (3, []), (3, ["--host-weights", "1,3,0.5"])):
+            with self.subTest(n=n, more=more):
+                ended = mpirun(n, *self.ask("--json", *more))
+                self.assertEqual(ended.code, 0, ended)
+                got = json.loads(ended.out)
+                self.assertEqual(got["answer"], want["answer"])
+                for (_, ours), (_, theirs) in zip(got["top_logprobs"], want["top_logprobs"]):
+                    self.assertAlmostEqual(ours, theirs, delta=2e-3)
+                if n > 1:
+                    self.assertLess(got["kv_bytes"], want["kv_bytes"])
+
+    def test_only_rank_0_speaks(self):
+        ended = mpirun(2, "--version")
+        self.assertEqual((ended.code, ended.out.count("aster ")), (0, 1), ended)
+        ended = mpirun(2, "ask", "-q")
+        self.assertNotEqual(ended.code, 0)
+        self.assertEqual(ended.err.count("expected a value"), 1, ended)
+        ended = mpirun(2, *self.ask())
+        self.assertEqual(ended.code, 0, ended)
+        self.assertEqual(ended.err.count("2 hosts: "), 1, ended)
+        self.assertEqual(ended.err.count("TTFT"), 1, ended)
+
+    def test_several_questions_and_dense(self):
+        ended = mpirun(2, *self.ask("-q", "And then?"))
+        self.assertEqual((ended.code, ended.err.count("TTFT")), (0, 2), ended)
+        ended = mpirun(2, "ask", "-m", self.model, "-f", self.long, "-q", "Why?", "--attention",
+                       "dense", "-n", "4", "-t", "1", "--allow-long")
+        self.assertEqual(ended.code, 0, ended)
+        self.assertIn("rank 0 does all of it", ended.err)
+
+    def test_what_fails_on_any_rank_ends_all_with_a_reason(self):
+        for arguments, said in (
+                (["ask", "-m", "/no/model.gguf", "-f", self.long, "-q", "x"], "/no/model.gguf"),
+                (["ask", "-m", self.model, "-f", "/no/file", "-q", "x"], "/no/file"),
+                (self.ask("--host-weights", "1,1,1"), "weights for 3 hosts; expected at most 2")):
+            with self.subTest(said=said):
+                ended = mpirun(2, *arguments)
+                self.assertNotEqual(ended.code, 0, ended)
+                self.assertIn(said, ended.err)
+
+    def context_host(self, mpirun_process):
+        """The pid of rank 1, once it is there."""
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            found = subprocess.run(["pgrep", "-P", str(mpirun_process.pid), "-x",
+                                    os.path.basename(ASTER)], capture_output=True, text=True)
+            for pid in map(int, found.stdout.split()):
+                try:
+                    with open(f"/proc/{pid}/environ", "rb") as file:
+                        if b"OMPI_COMM_WORLD_RANK=1\0" in file.read():
+                            return pid
+                except OSError:
+                    pass
+            time.sleep(0.01)
+        raise AssertionError("no rank 1")
+
+    def is_gone(self, pid):
+        end = time.monotonic() + 10
+        while os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
+            time.sleep(0.05)
+        return not os.path.exists(f"/proc/{pid}")
+
+    def test_a_rank_that_is_killed_or_stopped_ends_the_others_in_time(self):
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            with self.subTest(signal=number):
+                process = start(2, "bench", "-m", self.model, "-p", "0", "-d", "1K", "-n", "1M", "-r",
+                                "1", "-t", "1", "--attention", "star", "--block-size", "64",
+                                "--allow-long", "--host-timeout", "2")
+                pid = self.context_host(process)
+                time.sleep(1)
+                begun = time.monotonic()
+                os.kill(pid, number)
+                ended = finish(process)
+                self.assertNotEqual(ended.code, 0, ended)
+                self.assertLess(time.monotonic() - begun, 30)
+                self.assertIn("rank 1", ended.err)
+                self.assertTrue(self.is_gone(pid), "rank 1 was left behind")
+
+
+if __name__ == "__main__":
+    if MPIRUN is None:
+        print("mpirun is not installed")
+        sys.exit(77)
+    unittest.main()
