@@ -40,7 +40,8 @@ class Hosts {
   // On other ranks, instead of Serve: tells rank 0 why there is nothing to serve with.
   void Refuse(const Error& why);
 
-  // On rank 0 tells the others that it is done. Contexts that are spread go first. After a failure between hosts all are ended.
+  // On rank 0 tells the others that it is done. Contexts that are spread go first. After a failure
+  // between hosts all are ended.
   ~Hosts();
   Hosts(Hosts&&) noexcept;
   Hosts& operator=(Hosts&&) noexcept;

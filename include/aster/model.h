@@ -21,7 +21,8 @@ struct ModelOptions {
   int n_threads = 0;               // 0 = the CPUs this process may use
   std::int64_t ubatch_size = 512;  // most tokens in one pass; more is faster and takes memory
   // How linear layers of a prefill are computed. kAuto takes oneDNN where it was seen to pay;
-  // kOneDnn takes bf16 where the CPU multiplies it, else f32. bf16 on another CPU is for comparison.
+  // kOneDnn takes bf16 where the CPU multiplies it, else f32. bf16 on another CPU is for
+  // comparison.
   enum class Linear { kAuto, kGgml, kOneDnn, kOneDnnF32, kOneDnnBf16 } linear = Linear::kAuto;
   bool verbose = false;  // llama.cpp's own log to standard error
 };
@@ -53,7 +54,7 @@ struct Message {
 namespace internal {
 class ModelState;  // src/engine; what contexts of this model share
 struct ModelAccess;
-}
+}  // namespace internal
 
 class Model {
  public:

@@ -21,7 +21,7 @@ class ModelState {
   ForwardOptions options;
   ModelInfo info;
   bool has_position_table = false;
-  std::mutex turn;               // held for one forward pass: contexts take turns
+  std::mutex turn;                  // held for one forward pass: contexts take turns
   std::shared_ptr<HostTeam> hosts;  // null: one host
 };
 

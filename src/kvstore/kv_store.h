@@ -41,8 +41,9 @@ class KvStore {
   // Bytes that n_tokens tokens take: whole pages.
   static std::int64_t PredictBytes(std::span<const LayerShape> layers, std::int64_t n_tokens);
 
-  // Takes the pages that tokens [size(), n_tokens) need and that are not held; new ones read as zero. Errors: kWorld, with
-  // both numbers, when the machine has less memory left than that; what was held before stays.
+  // Takes the pages that tokens [size(), n_tokens) need and that are not held; new ones read as
+  // zero. Errors: kWorld, with both numbers, when the machine has less memory left than that; what
+  // was held before stays.
   Status Reserve(std::int64_t n_tokens);
 
   // Packs K and V of tokens [first, first + n) of one layer. REQUIRES: Reserve(first + n).
