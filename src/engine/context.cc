@@ -31,6 +31,8 @@ class ContextState {
   // Phase 2: they see all of it, wherever it is held.
   Result<std::span<const float>> Ask(std::span<const Token> more, Outputs outputs,
                                      const std::stop_token& stop) {
+    if (remote == nullptr) return Run(more, held, nullptr, outputs, stop);
+    const std::lock_guard talk(model->hosts->talk);
     return Run(more, held, remote.get(), outputs, stop);
   }
 
@@ -298,7 +300,9 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
     state->stock = std::move(*stock);
     steps = StockSteps(n, shared->options.ubatch_size);
   }
+  std::unique_lock<std::mutex> talk;
   if (spread) {
+    talk = std::unique_lock(shared->hosts->talk);
     state->remote = std::make_unique<internal::RemoteContext>(shared->hosts, shared);
     if (Status begun = state->remote->Begin(tokens, state->plan); !begun) return begun.error();
     steps = StepsOfHost(state->plan, state->remote->own_blocks());

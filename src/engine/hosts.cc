@@ -1,7 +1,9 @@
 #include "engine/hosts.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <string>
 #include <utility>
@@ -33,6 +35,7 @@ constexpr std::uint32_t kProtocol = 0x41530001;
 // What must be alike on all hosts.
 struct ModelFacts {
   std::int64_t n_parameters, n_bytes, n_layers, n_vocab, n_ctx_train, kv_bytes_per_token;
+  std::uint64_t fingerprint;
   bool operator==(const ModelFacts&) const = default;
 };
 
@@ -60,9 +63,32 @@ struct AttendRequest {
   float scale = 0, softcap = 0;
 };
 
-ModelFacts FactsOf(const ModelInfo& info) {
-  return {info.n_parameters, info.n_bytes,     info.n_layers,
-          info.n_vocab,      info.n_ctx_train, info.kv_bytes_per_token};
+// FNV-1a of 64 pieces of a file, evenly spread: another training of the same model differs in them.
+std::uint64_t Fingerprint(const std::string& path) {
+  constexpr std::uint64_t kPieces = 64, kPieceBytes = 4096;
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  const auto size = static_cast<std::uint64_t>(file ? static_cast<std::int64_t>(file.tellg()) : 0);
+  std::uint64_t hash = 0xcbf29ce484222325 ^ size;
+  char piece[kPieceBytes];
+  for (std::uint64_t i = 0; i < kPieces && file; ++i) {
+    file.seekg(static_cast<std::streamoff>(size / kPieces * i));
+    file.read(piece, std::min<std::uint64_t>(kPieceBytes, size / kPieces));
+    for (std::streamsize at = 0; at < file.gcount(); ++at) {
+      hash = (hash ^ static_cast<unsigned char>(piece[at])) * 0x100000001b3;
+    }
+  }
+  return hash;
+}
+
+ModelFacts FactsOf(const ModelState& model) {
+  const ModelInfo& info = model.info;
+  return {info.n_parameters,
+          info.n_bytes,
+          info.n_layers,
+          info.n_vocab,
+          info.n_ctx_train,
+          info.kv_bytes_per_token,
+          Fingerprint(model.llama->path())};
 }
 
 // Values one behind the other.
@@ -176,7 +202,7 @@ class HostLoop {
     if (request.protocol != kProtocol || request.is_big_endian != EncodeRequest().is_big_endian) {
       return WorldError("the query host is of another version of Aster or byte order");
     }
-    if (!(request.model == FactsOf(model_.info))) {
+    if (!(request.model == FactsOf(model_))) {
       return WorldError("the query host has another model than " + model_.llama->path());
     }
     const auto n = static_cast<std::uint64_t>(request.n_tokens);
@@ -242,8 +268,8 @@ class HostLoop {
     if (at == contexts_.end()) return Garbled(0, "a context that is not here");
     const HeldContext& held = at->second;
     const auto layers = held.store->layers();
-    if (request.layer < 0 || request.layer >= std::ssize(layers))
-      return Garbled(0, "no such layer");
+    const bool known = request.layer >= 0 && request.layer < std::ssize(layers);
+    if (!known) return Garbled(0, "no such layer");
     const LayerShape& shape = layers[static_cast<std::size_t>(request.layer)];
     const bool fits = request.head_dim == shape.head_dim &&
                       request.head_dim_v == shape.head_dim_v && shape.n_kv_heads > 0 &&
@@ -334,6 +360,7 @@ RemoteContext::RemoteContext(std::shared_ptr<HostTeam> hosts, std::shared_ptr<Mo
     : hosts_(std::move(hosts)), model_(std::move(model)), id_(hosts_->next_context++) {}
 
 RemoteContext::~RemoteContext() {
+  const std::lock_guard lock(hosts_->talk);
   Writer(Kind::kForget, &message_).Put(ContextId{id_});
   for (std::size_t rank = 1; rank < held_.size(); ++rank) {
     if (held_[rank].size() == 0) continue;
@@ -348,7 +375,7 @@ Status RemoteContext::Begin(std::span<const Token> tokens, const Plan& plan) {
   end_ = plan.n_context;
   EncodeRequest request;
   request.context = id_;
-  request.model = FactsOf(model_->info);
+  request.model = FactsOf(*model_);
   request.n_tokens = plan.n_context;
   request.block_size = plan.block_size;
   request.anchor_size = plan.anchor_size;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -30,6 +31,9 @@ struct HostTeam {
   Patience patience{30};        // longest silence of a host that has work
   std::vector<double> weights;  // speed of each host against the others; empty: all alike
   std::uint64_t next_context = 1;
+  // Held for as long as what is said belongs together: an encoding, a pass of the model, a
+  // farewell.
+  std::mutex talk;
 
   // Lets the model's contexts be spread over the group from now on.
   static void Join(Model& model, std::shared_ptr<HostTeam> hosts);

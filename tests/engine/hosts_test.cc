@@ -178,6 +178,28 @@ TEST_F(HostsTest, ContextsLiveSideBySide) {
   EXPECT_EQ(first.Ask(std::vector<Token>{20, 30}, Greedy(8))->tokens, before.tokens);
 }
 
+TEST_F(HostsTest, SeveralThreadsMayAskAtOnce) {
+  ContextHosts others(file_.path(), 3);
+  Model model = MustLoad(file_.path());
+  HostTeam::Join(model, others.hosts());
+  const std::vector<Token> query = {20, 30, 40};
+  std::vector<std::vector<Token>> want(3), got(3);
+  for (int i = 0; i < 3; ++i) {
+    Context context = std::move(*Context::Encode(model, SomeTokens(200 + 50 * i), Star(50)));
+    want[i] = context.Ask(query, Greedy(10))->tokens;
+  }
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < 3; ++round) {
+        Context context = std::move(*Context::Encode(model, SomeTokens(200 + 50 * i), Star(50)));
+        got[i] = context.Ask(query, Greedy(10))->tokens;
+        EXPECT_EQ(got[i], want[i]) << "thread " << i << ", round " << round;
+      }
+    });
+  }
+}
+
 TEST_F(HostsTest, ProgressCountsTheTokensOfAll) {
   ContextHosts others(file_.path(), 3);
   Model model = MustLoad(file_.path());
@@ -216,14 +238,17 @@ TEST_F(HostsTest, ACancelStopsAllAndTheyStayOfUse) {
 }
 
 TEST_F(HostsTest, AHostWithAnotherModelIsNamed) {
-  const TinyGgufFile other(TinyModel{.n_layers = 3});
-  ContextHosts others(other.path(), 2);
-  Model model = MustLoad(file_.path());
-  HostTeam::Join(model, others.hosts());
-  const Result<Context> context = Context::Encode(model, SomeTokens(300), Star(50));
-  ASSERT_FALSE(context.ok());
-  EXPECT_EQ(context.error().message,
-            "rank 1: the query host has another model than " + other.path());
+  // One of another shape, and one that differs in its weights alone.
+  for (const TinyModel& kind : {TinyModel{.n_layers = 3}, TinyModel{.seed = 2}}) {
+    const TinyGgufFile other(kind);
+    ContextHosts others(other.path(), 2);
+    Model model = MustLoad(file_.path());
+    HostTeam::Join(model, others.hosts());
+    const Result<Context> context = Context::Encode(model, SomeTokens(300), Star(50));
+    ASSERT_FALSE(context.ok());
+    EXPECT_EQ(context.error().message,
+              "rank 1: the query host has another model than " + other.path());
+  }
 }
 
 // A context host that does as it is told up to its nth message, and then something else.
