@@ -423,8 +423,8 @@ Result<std::int64_t> RemoteContext::WaitFor(int rank,
     if (!known || !reader.Take(&progress) || reader.left() > 0 || progress.context != id_) {
       return Garbled(rank, "expected how far its blocks are");
     }
-    on_progress(progress.n_done);
     if (kind == Kind::kDone) return progress.n_done;
+    on_progress(progress.n_done);
   }
 }
 

@@ -1,6 +1,7 @@
 // The default model on real text: equal to stock llama.cpp, and it finds what is in its context.
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -85,7 +86,8 @@ TEST_F(DefaultModel, DenseIsWithinTheRoundingOfStockLlama) {
 // attention.
 class WidenedModel {
  public:
-  WidenedModel() : path_(::testing::TempDir() + "aster-smollm2-f16.gguf") {
+  WidenedModel()
+      : path_(::testing::TempDir() + "aster-smollm2-f16-" + std::to_string(getpid()) + ".gguf") {
     SetLlamaLog(false);
     llama_model_quantize_params params = llama_model_quantize_default_params();
     params.ftype = LLAMA_FTYPE_MOSTLY_F16;

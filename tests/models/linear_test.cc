@@ -161,7 +161,7 @@ class RepackedWeight : public testing::Test {
 
   // Writes the weight into the file of that name; `part` of two, or 0: the only one.
   std::string Write(const std::string& name, int part, const char* tensor) {
-    const std::string path = testing::TempDir() + name;
+    const std::string path = testing::TempDir() + std::to_string(getpid()) + "-" + name;
     std::unique_ptr<gguf_context, decltype(&gguf_free)> gguf(gguf_init_empty(), gguf_free);
     if (part > 0) {
       gguf_set_val_u16(gguf.get(), "split.count", 2);
