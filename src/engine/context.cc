@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <mutex>
 
 #include "base/check.h"
 #include "base/system.h"
@@ -15,6 +16,13 @@
 namespace aster {
 namespace internal {
 
+// Of a pass's last token. They lie in memory that the model's contexts share, so no other context
+// takes its turn before this one is let go.
+struct Logits {
+  std::span<const float> values;
+  std::unique_lock<std::mutex> turn;
+};
+
 // One context: its KV store (or llama.cpp's cache, under kLlama), and the tokens in it.
 class ContextState {
  public:
@@ -22,15 +30,14 @@ class ContextState {
       : model(std::move(shared)), plan(std::move(made_plan)), store(Layers(*model)) {}
 
   // Phase 1: runs tokens behind everything held, which see only `visible` of it.
-  Result<std::span<const float>> Encode(std::span<const Token> more,
-                                        std::span<const KeyRange> visible,
-                                        const std::stop_token& stop) {
-    return Run(more, visible, nullptr, Outputs::kNone, stop);
+  Status Encode(std::span<const Token> more, std::span<const KeyRange> visible,
+                const std::stop_token& stop) {
+    const Result<Logits> none = Run(more, visible, nullptr, Outputs::kNone, stop);
+    return none ? Ok() : Status(none.error());
   }
 
   // Phase 2: they see all of it, wherever it is held.
-  Result<std::span<const float>> Ask(std::span<const Token> more, Outputs outputs,
-                                     const std::stop_token& stop) {
+  Result<Logits> Ask(std::span<const Token> more, Outputs outputs, const std::stop_token& stop) {
     if (remote == nullptr) return Run(more, held, nullptr, outputs, stop);
     const std::lock_guard talk(model->hosts->talk);
     return Run(more, held, remote.get(), outputs, stop);
@@ -42,19 +49,18 @@ class ContextState {
     store.Skip(size());
   }
 
-  Result<std::span<const float>> Run(std::span<const Token> more, std::span<const KeyRange> visible,
-                                     OtherKeys* others, Outputs outputs,
-                                     const std::stop_token& stop) {
-    const std::lock_guard lock(model->turn);
+  Result<Logits> Run(std::span<const Token> more, std::span<const KeyRange> visible,
+                     OtherKeys* others, Outputs outputs, const std::stop_token& stop) {
+    std::unique_lock turn(model->turn);
     Result<std::span<const float>> logits =
         stock != nullptr ? stock->Run(more, outputs, stop)
                          : model->pass->Run(more, size(), visible, store, outputs, stop, others);
-    if (!logits) return logits;
+    if (!logits) return logits.error();
     if (held.empty() || held.back().end != size()) held.push_back({size(), size()});
     tokens.insert(tokens.end(), more.begin(), more.end());
     held.back().end = size();
     if (stock == nullptr) profile += model->pass->profile();
-    return logits;
+    return Logits{*logits, std::move(turn)};
   }
 
   Status Truncate(std::int64_t n) {
@@ -92,6 +98,7 @@ class ContextState {
 namespace {
 
 using internal::ContextState;
+using internal::Logits;
 using internal::ModelState;
 using Clock = std::chrono::steady_clock;
 
@@ -188,21 +195,22 @@ class Generation {
         stream_(options.stop_strings, options.on_text) {}
 
   // From the logits of the query's last token to the end of the answer.
-  Status Run(std::span<const float> logits, Answer* answer) {
-    answer->top_logprobs = TopLogprobs(logits, kTopLogprobs);
+  Status Run(Logits logits, Answer* answer) {
+    answer->top_logprobs = TopLogprobs(logits.values, kTopLogprobs);
     Clock::time_point first_token;
     while (true) {
-      const Token token = sampler_.Draw(logits);
+      const Token token = sampler_.Draw(logits.values);
+      logits = {};
       if (answer->tokens.empty()) first_token = Clock::now();
       answer->decode_seconds = SecondsSince(first_token);
       if (Ends(token, answer)) break;
-      Result<std::span<const float>> next = state_.Ask({&token, 1}, Outputs::kLast, options_.stop);
+      Result<Logits> next = state_.Ask({&token, 1}, Outputs::kLast, options_.stop);
       if (!next && next.error().kind != ErrorKind::kCancelled) return next.error();
       if (!next) {
         answer->finish = Finish::kCancelled;
         break;
       }
-      logits = *next;
+      logits = std::move(*next);
     }
     stream_.Finish();
     answer->text = stream_.text();
@@ -262,14 +270,14 @@ std::int64_t AnswerLimit(const ContextState& state, const AskOptions& options) {
 }
 
 // Runs the query in steps; returns the logits of its last token.
-Result<std::span<const float>> RunQuery(ContextState& state, std::span<const Token> query,
-                                        const std::stop_token& stop) {
+Result<Logits> RunQuery(ContextState& state, std::span<const Token> query,
+                        const std::stop_token& stop) {
   const auto ubatch = static_cast<std::size_t>(state.model->options.ubatch_size);
   while (true) {
     const std::span<const Token> chunk = query.first(std::min(ubatch, query.size()));
     query = query.subspan(chunk.size());
     const Outputs outputs = query.empty() ? Outputs::kLast : Outputs::kNone;
-    Result<std::span<const float>> logits = state.Ask(chunk, outputs, stop);
+    Result<Logits> logits = state.Ask(chunk, outputs, stop);
     if (!logits || query.empty()) return logits;
   }
 }
@@ -313,7 +321,7 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   for (const Step& step : steps) {
     const auto chunk = tokens.subspan(static_cast<std::size_t>(step.tokens.begin),
                                       static_cast<std::size_t>(step.tokens.size()));
-    Result<std::span<const float>> ran = state->Encode(chunk, step.visible, options.stop);
+    const Status ran = state->Encode(chunk, step.visible, options.stop);
     if (!ran) {
       if (state->remote != nullptr) state->remote->Stop();
       return ran.error();
@@ -354,11 +362,11 @@ Result<Answer> Context::Ask(std::span<const Token> query, const AskOptions& opti
   Answer answer;
   answer.n_query = static_cast<std::int64_t>(query.size());
   Status status = Ok();
-  Result<std::span<const float>> logits = RunQuery(state, query, options.stop);
+  Result<Logits> logits = RunQuery(state, query, options.stop);
   if (logits) {
     answer.query_seconds = SecondsSince(start);
     Generation generation(state, options, AnswerLimit(state, options));
-    status = generation.Run(*logits, &answer);
+    status = generation.Run(std::move(*logits), &answer);
   } else if (logits.error().kind == ErrorKind::kCancelled) {
     answer.query_seconds = SecondsSince(start);
     answer.finish = Finish::kCancelled;
