@@ -126,7 +126,7 @@ class Ranks(Case):
                                 "1", "-t", "1", "--attention", "star", "--block-size", "64",
                                 "--allow-long", "--host-timeout", "2")
                 pid = self.context_host(process)
-                time.sleep(1)
+                time.sleep(3)  # the decode has begun, also on a busy machine
                 begun = time.monotonic()
                 os.kill(pid, number)
                 ended = finish(process)
