@@ -52,12 +52,10 @@ Status Session::ShowPlan(std::int64_t n_context, std::int64_t n_reserved) {
   if (is_auto && plan_options.block_size > n_context) plan_options.attention = Attention::kStar;
   const Result<Plan> plan = MakePlan(n_context, plan_options);
   if (!plan) return plan.error();
-  std::vector<double> weights = options_.hosts.weights;
-  weights.resize(static_cast<std::size_t>(n_hosts_), 1.0);
-  const std::vector<KeyRange> shares = DealBlocks(plan->n_blocks, weights);
-  const std::int64_t n_own = std::min(n_context, shares.front().end * plan->block_size);
+  const std::vector<KeyRange> shares = DealBlocks(plan->n_blocks, n_hosts_, options_.hosts.weights);
   const bool spread = n_hosts_ > 1 && plan->attention == Attention::kStar;
-  const std::int64_t kv_bytes = PredictKvBytes(model_, (spread ? n_own : n_context) + n_reserved);
+  const std::int64_t n_own = spread ? TokensOfBlocks(*plan, shares.front()).end : n_context;
+  const std::int64_t kv_bytes = PredictKvBytes(model_, n_own + n_reserved);
   const std::int64_t available = AvailableMemoryBytes();
   if (available > 0 && kv_bytes > available) return Ok();  // Encode refuses; it has the last word
   Note(PlanLine(*plan));

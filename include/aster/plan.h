@@ -72,8 +72,13 @@ std::int64_t AutoBlockSize(std::int64_t n_context);
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
 
 // Whole blocks dealt to hosts: contiguous runs of block numbers in the order of the hosts, as even
-// by weight as whole blocks allow, so that a host's run may be empty. REQUIRES: weights positive.
-std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, std::span<const double> weights);
+// by weight as whole blocks allow, so that a host's run may be empty. Missing weights are 1.
+// REQUIRES: n_hosts >= 1; weights positive, at most n_hosts.
+std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, int n_hosts,
+                                 std::span<const double> weights);
+
+// The tokens of a run of blocks.
+KeyRange TokensOfBlocks(const Plan& plan, KeyRange run);
 
 // Phase 1 on a host that holds the blocks of `run`: the anchor, encoded anew unless block 1 is the
 // host's own, then its blocks. The tokens between are skipped. Empty for an empty run.

@@ -249,6 +249,12 @@ KvView KvStore::View(int layer, int kv_head) const {
   return {pages_.data(), place.k_offset, place.v_offset};
 }
 
+std::vector<KvView> KvStore::Views(int layer) const {
+  std::vector<KvView> views;
+  for (int head = 0; head < layers_[layer].n_kv_heads; ++head) views.push_back(View(layer, head));
+  return views;
+}
+
 std::int64_t KvStore::bytes() const {
   return static_cast<std::int64_t>(n_held_ * page_elements_ * sizeof(std::uint16_t));
 }

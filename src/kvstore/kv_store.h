@@ -64,6 +64,7 @@ class KvStore {
 
   // Valid until the next Reserve or Truncate.
   KvView View(int layer, int kv_head) const;
+  std::vector<KvView> Views(int layer) const;  // of all its heads
   std::span<const LayerShape> layers() const { return layers_; }
   std::int64_t bytes() const;  // of the pages held
 

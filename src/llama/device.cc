@@ -144,10 +144,7 @@ bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tenso
 
 bool Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
   const ggml_tensor* q = op->src[0];
-  std::vector<KvView> views;
-  for (int head = 0; head < node.shape.n_kv_heads; ++head) {
-    views.push_back(step.store->View(node.layer, head));
-  }
+  const std::vector<KvView> views = step.store->Views(node.layer);
   std::vector<KeyRange> ranges(step.visible.begin(), step.visible.end());
   ranges.push_back({step.first, step.first + step.n_tokens});
 

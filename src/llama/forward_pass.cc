@@ -205,10 +205,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
 
 void ForwardPass::Attend(const KvStore& store, int layer, std::span<const KeyRange> ranges,
                          AttendCall call) {
-  std::vector<KvView> views;
-  for (int head = 0; head < layers_[static_cast<std::size_t>(layer)].n_kv_heads; ++head) {
-    views.push_back(store.View(layer, head));
-  }
+  const std::vector<KvView> views = store.Views(layer);
   call.kv = views;
   call.ranges = ranges;
   call.window = windows_[static_cast<std::size_t>(layer)];

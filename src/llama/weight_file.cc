@@ -18,17 +18,14 @@ Gguf ReadHead(const std::string& path) {
   return Gguf(gguf_init_from_file(path.c_str(), params), gguf_free);
 }
 
-// The paths of a model's parts: one, unless its metadata says that it was split.
-std::vector<std::string> PartsOf(const std::string& path) {
-  const Gguf gguf = ReadHead(path);
-  if (gguf == nullptr) return {};
-  const std::int64_t key = gguf_find_key(gguf.get(), "split.count");
-  const int count = key >= 0 && gguf_get_kv_type(gguf.get(), key) == GGUF_TYPE_UINT16
-                        ? gguf_get_val_u16(gguf.get(), key)
-                        : 0;
+// The paths of a split model's parts; empty for a model in one file.
+std::vector<std::string> PartsOf(const gguf_context* head, const std::string& path) {
+  const std::int64_t key = gguf_find_key(head, "split.count");
+  const int count =
+      key >= 0 && gguf_get_kv_type(head, key) == GGUF_TYPE_UINT16 ? gguf_get_val_u16(head, key) : 0;
   std::vector<char> text(path.size() + 64);
   if (count < 2 || llama_split_prefix(text.data(), text.size(), path.c_str(), 0, count) <= 0) {
-    return {path};
+    return {};
   }
   const std::string prefix = text.data();
   std::vector<std::string> parts;
@@ -42,24 +39,28 @@ std::vector<std::string> PartsOf(const std::string& path) {
 }  // namespace
 
 WeightFile::WeightFile(const std::string& path) {
-  for (const std::string& part : PartsOf(path)) AddPart(part);
+  const Gguf head = ReadHead(path);
+  if (head == nullptr) return;
+  const std::vector<std::string> parts = PartsOf(head.get(), path);
+  if (parts.empty()) AddPart(head.get(), path);
+  for (const std::string& part : parts) {
+    if (const Gguf part_head = ReadHead(part)) AddPart(part_head.get(), part);
+  }
 }
 
 WeightFile::~WeightFile() {
   for (const int file : files_) close(file);
 }
 
-void WeightFile::AddPart(const std::string& path) {
-  const Gguf gguf = ReadHead(path);
-  const int file = gguf != nullptr ? open(path.c_str(), O_RDONLY | O_CLOEXEC) : -1;
+void WeightFile::AddPart(const gguf_context* head, const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return;
   files_.push_back(file);
-  const auto start = static_cast<std::int64_t>(gguf_get_data_offset(gguf.get()));
-  for (std::int64_t i = 0; i < gguf_get_n_tensors(gguf.get()); ++i) {
-    places_[gguf_get_tensor_name(gguf.get(), i)] = {
-        file, start + static_cast<std::int64_t>(gguf_get_tensor_offset(gguf.get(), i)),
-        static_cast<std::int64_t>(gguf_get_tensor_size(gguf.get(), i)),
-        gguf_get_tensor_type(gguf.get(), i)};
+  const auto start = static_cast<std::int64_t>(gguf_get_data_offset(head));
+  for (std::int64_t i = 0; i < gguf_get_n_tensors(head); ++i) {
+    places_[gguf_get_tensor_name(head, i)] = {
+        file, start + static_cast<std::int64_t>(gguf_get_tensor_offset(head, i)),
+        static_cast<std::int64_t>(gguf_get_tensor_size(head, i)), gguf_get_tensor_type(head, i)};
   }
 }
 

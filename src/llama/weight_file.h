@@ -9,6 +9,7 @@
 #include <vector>
 
 struct ggml_tensor;
+struct gguf_context;
 
 namespace aster {
 
@@ -34,7 +35,7 @@ class WeightFile {
     std::int64_t n_bytes = 0;
     int type = 0;
   };
-  void AddPart(const std::string& path);
+  void AddPart(const gguf_context* head, const std::string& path);
 
   std::vector<int> files_;
   std::unordered_map<std::string, Place> places_;

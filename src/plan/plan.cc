@@ -200,7 +200,10 @@ Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options) {
   return OneBlock(n_context, options, "");
 }
 
-std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, std::span<const double> weights) {
+std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, int n_hosts,
+                                 std::span<const double> given) {
+  std::vector<double> weights(given.begin(), given.end());
+  weights.resize(static_cast<std::size_t>(n_hosts), 1.0);
   const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
   std::vector<KeyRange> runs;
   double before = 0;
@@ -216,10 +219,14 @@ std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, std::span<const double> 
   return runs;
 }
 
+KeyRange TokensOfBlocks(const Plan& plan, KeyRange run) {
+  return {std::min(run.begin * plan.block_size, plan.n_context),
+          std::min(run.end * plan.block_size, plan.n_context)};
+}
+
 std::vector<Step> StepsOfHost(const Plan& plan, KeyRange run) {
   if (run.size() == 0 || plan.n_blocks == 0) return {};
-  const KeyRange own = {run.begin * plan.block_size,
-                        std::min(run.end * plan.block_size, plan.n_context)};
+  const KeyRange own = TokensOfBlocks(plan, run);
   std::vector<Step> steps;
   for (Step step : plan.steps) {
     if (step.tokens.begin >= own.begin && step.tokens.begin < own.end) {

@@ -257,8 +257,8 @@ void ExpectTokens(const KvStore& store, KeyRange tokens) {
   }
 }
 
-TEST(KvStore, WhatIsSkippedTakesNoMemoryAndTheRestLiesWhereItLies) {
-  KvStore store({{2, 64, 64}, {1, 40, 24}});
+// Tokens [0, 300) and [2000, 2100); those between are skipped.
+void FillWithAGap(KvStore& store) {
   const std::int64_t page_bytes = KvStore::PredictBytes(store.layers(), 1);
   Append(store, 0, 300);
   store.set_size(300);
@@ -268,6 +268,11 @@ TEST(KvStore, WhatIsSkippedTakesNoMemoryAndTheRestLiesWhereItLies) {
   Append(store, 2000, 100);  // pages 7 and 8
   store.set_size(2100);
   EXPECT_EQ(store.bytes(), 4 * page_bytes);
+}
+
+TEST(KvStore, WhatIsSkippedTakesNoMemoryAndTheRestLiesWhereItLies) {
+  KvStore store({{2, 64, 64}, {1, 40, 24}});
+  FillWithAGap(store);
   ExpectTokens(store, {0, 300});
   ExpectTokens(store, {2000, 2100});
   store.Skip(2101);  // within the last page
@@ -279,11 +284,7 @@ TEST(KvStore, WhatIsSkippedTakesNoMemoryAndTheRestLiesWhereItLies) {
 TEST(KvStore, CutWithinWhatWasSkippedItGoesOnThere) {
   KvStore store({{2, 64, 64}});
   const std::int64_t page_bytes = KvStore::PredictBytes(store.layers(), 1);
-  Append(store, 0, 300);
-  store.set_size(300);
-  store.Skip(2000);
-  Append(store, 2000, 100);
-  store.set_size(2100);
+  FillWithAGap(store);
   store.Truncate(1000);
   EXPECT_EQ(store.size(), 1000);
   EXPECT_EQ(store.bytes(), 2 * page_bytes);

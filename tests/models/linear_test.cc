@@ -174,6 +174,14 @@ class RepackedWeight : public testing::Test {
     written_.push_back(path);
     return path;
   }
+  // The file's weight gives what the plain one gave.
+  void ExpectServedFrom(const std::string& path) {
+    linear_ = Make(Precision::kF32, path);
+    Repack();
+    ASSERT_TRUE(linear_->Serves(product_.op));
+    EXPECT_EQ(linear_->Compute(product_.op), "");
+    EXPECT_EQ(product_.Result(), plain_);
+  }
   // From now on the bytes in memory are no rows.
   void Repack() {
     product_.weight->buffer = buffer_.get();
@@ -189,21 +197,13 @@ class RepackedWeight : public testing::Test {
 };
 
 TEST_F(RepackedWeight, IsReadFromTheModelsFile) {
-  linear_ = Make(Precision::kF32, Write("aster-linear.gguf", 0, "some.weight"));
-  Repack();
-  ASSERT_TRUE(linear_->Serves(product_.op));
-  EXPECT_EQ(linear_->Compute(product_.op), "");
-  EXPECT_EQ(product_.Result(), plain_);
+  ExpectServedFrom(Write("aster-linear.gguf", 0, "some.weight"));
 }
 
 TEST_F(RepackedWeight, IsFoundInAnyPartOfASplitModel) {
   const std::string first = Write("aster-linear-00001-of-00002.gguf", 1, "another.weight");
   Write("aster-linear-00002-of-00002.gguf", 2, "some.weight");
-  linear_ = Make(Precision::kF32, first);
-  Repack();
-  ASSERT_TRUE(linear_->Serves(product_.op));
-  EXPECT_EQ(linear_->Compute(product_.op), "");
-  EXPECT_EQ(product_.Result(), plain_);
+  ExpectServedFrom(first);
 }
 
 TEST_F(RepackedWeight, IsLeftToGgmlWhereNoFileHasIt) {

@@ -207,7 +207,8 @@ TEST(HostPlans, BlocksAreDealtInRunsThatAreEvenByWeight) {
                                                 {2, 1, 1}, {0.5, 3}, {1, 1, 1, 1, 1, 1, 1, 1}};
   for (const std::vector<double>& weights : all) {
     for (std::int64_t n_blocks = 0; n_blocks <= 40; ++n_blocks) {
-      const std::vector<KeyRange> runs = DealBlocks(n_blocks, weights);
+      const std::vector<KeyRange> runs =
+          DealBlocks(n_blocks, static_cast<int>(weights.size()), weights);
       ASSERT_EQ(runs.size(), weights.size());
       double sum = 0;
       for (const double weight : weights) sum += weight;
@@ -229,8 +230,8 @@ TEST(HostPlans, HostsTogetherComputeTheMaskOfOne) {
   ForAllSmallStars([](const Sizes& s) {
     const Plan plan = Star(s);
     const Mask want = StaticMask(s);
-    for (const std::size_t n_hosts : {1u, 2u, 3u}) {
-      for (const KeyRange run : DealBlocks(plan.n_blocks, std::vector<double>(n_hosts, 1.0))) {
+    for (const int n_hosts : {1, 2, 3}) {
+      for (const KeyRange run : DealBlocks(plan.n_blocks, n_hosts, {})) {
         Plan host = plan;
         host.steps = StepsOfHost(plan, run);
         std::int64_t held = 0;

@@ -157,9 +157,7 @@ class AttendRows {
   }
 
   void Run() noexcept {
-    for (int row = 0; row < call_.n_rows; row += Isa::kRowsPerBlock) {
-      AddBlock(row, Min(Isa::kRowsPerBlock, call_.n_rows - row));
-    }
+    for (int row = 0; row < call_.n_rows; row += Isa::kRowsPerBlock) AddBlock(row);
     for (std::size_t i = 0; i < call_.n_ranges; ++i) StreamRange(call_.ranges[i]);
     for (int i = 0; i < n_blocks_; ++i) Finish(blocks_[i]);
   }
@@ -178,9 +176,9 @@ class AttendRows {
     return out_ + static_cast<std::size_t>(b.row) * n_v_tiles_ * kTile;
   }
 
-  void AddBlock(int row, int n_rows) {
+  void AddBlock(int row) {
     Block b = {row,
-               n_rows,
+               Min(Isa::kRowsPerBlock, call_.n_rows - row),
                call_.row_begin[row],
                call_.row_begin[row],
                call_.row_end[row],
