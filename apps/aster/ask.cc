@@ -58,7 +58,7 @@ Result<int> RunAsk(const Options& options, Hosts& hosts) {
   WarnAboutSpecialTokens(loaded->model, *document);
 
   Interruptible work;
-  Session session(options, *loaded, hosts.size());
+  Session session(options, *loaded, hosts);
   const Model::Prompt& first = prompts->front();
   Result<Context> context =
       session.Encode(std::span(first.tokens).first(static_cast<std::size_t>(first.n_context)),

@@ -151,7 +151,8 @@ class Bench {
                             const Answer& theirs) {
     constexpr double kMostDifference = 0.5;
     PlanOptions plan;
-    plan.attention = attention == Attention::kDense ? Attention::kDense : Attention::kStar;
+    const bool is_exact = attention == Attention::kDense || attention == Attention::kRing;
+    plan.attention = is_exact ? attention : Attention::kStar;
     if (plan.attention == Attention::kStar) plan.block_size = plan.anchor_size = kCheckTokens / 2;
     const Result<FirstToken> ours = AskFirstToken(tokens, plan);
     if (!ours) return ours.error();

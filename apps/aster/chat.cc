@@ -40,11 +40,11 @@ bool CanGoOn(const Error& error) {
 
 class Chat {
  public:
-  Chat(const Options& options, const LoadedModel& loaded, int n_hosts, std::string document)
+  Chat(const Options& options, const LoadedModel& loaded, Hosts& hosts, std::string document)
       : options_(options),
         model_(loaded.model),
         document_(std::move(document)),
-        session_(options, loaded, n_hosts) {}
+        session_(options, loaded, hosts) {}
 
   // Encodes the document before there is a question, so that the first answer comes soon. The cut
   // does not depend on the question but for a token or two at the seam, which the turn puts right.
@@ -115,7 +115,7 @@ Result<int> RunChat(const Options& options, Hosts& hosts) {
   const Result<LoadedModel> loaded = LoadModel(options, hosts);
   if (!loaded) return loaded.error();
   WarnAboutSpecialTokens(loaded->model, *document);
-  Chat chat(options, *loaded, hosts.size(), std::move(*document));
+  Chat chat(options, *loaded, hosts, std::move(*document));
   if (const Status encoded = chat.Load(); !encoded) return encoded.error();
   LineReader reader;
   while (true) {

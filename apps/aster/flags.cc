@@ -231,6 +231,19 @@ void AddHostFlags(CLI::App& app, Options& options) {
                   const auto x = ParseReal(text);
                   return x && *x > 0 && *x <= 1e6 ? x : std::nullopt;
                 })));
+  AddValue(app, "--anchor", "WAY",
+           "Under mpirun: how hosts come by star's anchor: broadcast,\n"
+           "its keys are sent on; recompute, each encodes it anew;\n"
+           "auto: what is expected to be faster. Default: auto.",
+           "auto, broadcast or recompute",
+           Into(options.hosts.anchor, OneOf<AnchorFrom>({{"auto", AnchorFrom::kAuto},
+                                                         {"broadcast", AnchorFrom::kBroadcast},
+                                                         {"recompute", AnchorFrom::kRecompute}})));
+  AddValue(app, "--partials", "TYPE",
+           "Under mpirun: what hosts' partial results travel in, f32\n"
+           "or bf16: half the bytes, less exact. Default: f32.",
+           "f32 or bf16",
+           Into(options.hosts.bf16_partials, OneOf<bool>({{"f32", false}, {"bf16", true}})));
   AddValue(app, "--host-timeout", "SECONDS",
            "Under mpirun: longest silence of a host that has work,\n"
            "at least 1. Default: 30.",
@@ -259,9 +272,9 @@ void AddBenchFlags(CLI::App& app, Options& options) {
   AddInteger(app, "-r,--repetitions", "Samples of each case. Default: 5.", 1, 1000,
              bench.repetitions);
   AddValue(app, "--attention", "KIND,...",
-           "dense, star, auto, llama; see aster ask --help.\n"
+           "dense, star, auto, ring, llama; see aster ask --help.\n"
            "Default: auto.",
-           "auto, dense, star or llama, or several of them",
+           "auto, dense, star, ring or llama, or several of them",
            Into(bench.attentions, List<Attention>(ReadAttention)));
   AddValue(app, "--block-size", "N,...",
            "Of star: tokens in a block, at least 16, or auto.\n"
@@ -291,9 +304,11 @@ void AddAttentionFlags(CLI::App& app, Options& options) {
            "dense: every token sees all before it; exact.\n"
            "star:  every token sees the anchor and its own block.\n"
            "auto:  star where it saves work, else dense.\n"
+           "ring:  dense, over the hosts of an mpirun; exact.\n"
            "llama: llama.cpp's own attention and KV cache.\n"
            "Default: auto.",
-           "auto, dense, star or llama", Into<Attention>(options.plan.attention, ReadAttention));
+           "auto, dense, star, ring or llama",
+           Into<Attention>(options.plan.attention, ReadAttention));
   AddValue(app, "--block-size", "N",
            "Tokens in a block, at least 16: 4096 or 4K, or auto: a\n"
            "quarter of the context, from 1K to 32K. Default: auto.",

@@ -84,16 +84,26 @@ std::string PlanLine(const Plan& plan) {
   return FormatCount(plan.n_context) + " tokens of context; " + Manner(plan);
 }
 
-std::string HostsLine(const Plan& plan, const std::vector<KeyRange>& shares) {
-  const std::string hosts = FormatCount(std::ssize(shares)) + " hosts: ";
-  if (plan.attention != Attention::kStar) {
-    return hosts + "rank 0 does all of it; only star is spread";
+std::string HostsLine(const Plan& plan, const SpreadChoice& choice) {
+  const std::string hosts = FormatCount(std::ssize(choice.shares)) + " hosts: ";
+  if (choice.shares.front().n_held() == plan.n_context) {
+    return hosts + "rank 0 does all of it" +
+           (plan.attention == Attention::kStar || plan.attention == Attention::kRing
+                ? ""
+                : "; only star and ring are spread");
   }
+  const bool ring = choice.spread == Spread::kRing;
   std::string text;
-  for (const KeyRange& share : shares) {
-    text += (text.empty() ? "" : " + ") + FormatCount(share.size());
+  for (const HostShare& share : choice.shares) {
+    const std::int64_t n =
+        ring ? share.n_held() : (share.n_held() + plan.block_size - 1) / plan.block_size;
+    text += (text.empty() ? "" : " + ") + FormatCount(n);
   }
-  return hosts + text + " blocks";
+  if (ring) return hosts + text + " tokens";
+  text += " blocks";
+  if (plan.anchor_size == 0) return hosts + text;
+  text += choice.spread == Spread::kBroadcast ? ", anchor by broadcast" : ", anchor recomputed";
+  return hosts + text + (choice.reason.empty() ? "" : " (" + choice.reason + ")");
 }
 
 std::string MemoryLine(std::int64_t kv_bytes, std::int64_t available_bytes) {

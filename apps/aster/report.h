@@ -5,6 +5,7 @@
 #include <string>
 
 #include "aster/context.h"
+#include "aster/hosts.h"
 #include "aster/model.h"
 #include "aster/plan.h"
 
@@ -29,7 +30,7 @@ struct Report {
 // "6,498 tokens of context; star attention: 4 blocks of 1,792, anchor 1,792, 68 % of dense's work".
 std::string PlanLine(const Plan& plan);
 // "3 hosts: 2 + 1 + 1 blocks", or that one host does it all.
-std::string HostsLine(const Plan& plan, const std::vector<KeyRange>& shares);
+std::string HostsLine(const Plan& plan, const SpreadChoice& choice);
 // "KV memory 147.5 MB of 24.3 GB available".
 std::string MemoryLine(std::int64_t kv_bytes, std::int64_t available_bytes);
 // "TTFT 3.72 s, prefill 1,757 tokens/s, decode 52.3 tokens/s, KV 150.0 MB, avx512, 2 threads".

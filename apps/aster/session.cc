@@ -52,14 +52,19 @@ Status Session::ShowPlan(std::int64_t n_context, std::int64_t n_reserved) {
   if (is_auto && plan_options.block_size > n_context) plan_options.attention = Attention::kStar;
   const Result<Plan> plan = MakePlan(n_context, plan_options);
   if (!plan) return plan.error();
-  const std::vector<KeyRange> shares = DealBlocks(plan->n_blocks, n_hosts_, options_.hosts.weights);
-  const bool spread = n_hosts_ > 1 && plan->attention == Attention::kStar;
-  const std::int64_t n_own = spread ? TokensOfBlocks(*plan, shares.front()).end : n_context;
+  SpreadChoice choice;
+  std::int64_t n_own = n_context;
+  if (hosts_.size() > 1) {
+    Result<SpreadChoice> made = hosts_.Choose(model_, *plan);
+    if (!made) return made.error();
+    choice = std::move(*made);
+    n_own = choice.shares.front().n_held();
+  }
   const std::int64_t kv_bytes = PredictKvBytes(model_, n_own + n_reserved);
   const std::int64_t available = AvailableMemoryBytes();
   if (available > 0 && kv_bytes > available) return Ok();  // Encode refuses; it has the last word
   Note(PlanLine(*plan));
-  if (n_hosts_ > 1) Note(HostsLine(*plan, shares));
+  if (hosts_.size() > 1) Note(HostsLine(*plan, choice));
   Note(MemoryLine(kv_bytes, available));
   return Ok();
 }

@@ -42,8 +42,8 @@ std::int64_t AnswerRoom(const Options& options);
 
 class Session {
  public:
-  Session(const Options& options, const LoadedModel& loaded, int n_hosts)
-      : options_(options), model_(loaded.model), path_(loaded.path), n_hosts_(n_hosts) {}
+  Session(const Options& options, const LoadedModel& loaded, Hosts& hosts)
+      : options_(options), model_(loaded.model), path_(loaded.path), hosts_(hosts) {}
 
   // Shows the plan, then encodes. kCancelled after a signal, with how far it came.
   Result<Context> Encode(std::span<const Token> tokens, Room room, Interruptible& work);
@@ -63,7 +63,7 @@ class Session {
   const Options& options_;
   const Model& model_;
   const std::string& path_;
-  const int n_hosts_;
+  Hosts& hosts_;
   Output output_;
 };
 

@@ -63,6 +63,7 @@ struct AskOptions {
   bool keep_turn = false;  // query and answer join what the next query sees
   bool allow_long = false;
   bool ignore_end_of_text = false;  // go on past it, to max_tokens: for benchmarks
+  int n_top_logprobs = 10;          // of Answer::top_logprobs; more than there are means all
 };
 
 enum class Finish {
@@ -85,7 +86,7 @@ struct Answer {
   std::int64_t n_query = 0;
   double query_seconds = 0;                // from Ask to the first token
   double decode_seconds = 0;               // from the first token to the last
-  std::vector<TokenLogprob> top_logprobs;  // of the first answer token, ten best, best first
+  std::vector<TokenLogprob> top_logprobs;  // of the first answer token, best first
 };
 
 namespace internal {

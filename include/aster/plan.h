@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,10 +21,11 @@ enum class Attention {
   kAuto,   // star where it saves work, dense where not; the plan says which and why
   kDense,  // every token sees all earlier ones: exact
   kStar,   // every token sees the anchor and its own block
+  kRing,   // dense, the keys passed around several hosts: exact; on one host it is dense
   kLlama,  // llama.cpp's own attention and KV cache, our device off: the oracle
 };
 
-// "auto", "dense", "star", "llama".
+// "auto", "dense", "star", "ring", "llama".
 std::string_view AttentionName(Attention attention);
 Result<Attention> ParseAttention(std::string_view name);
 
@@ -51,7 +51,7 @@ inline constexpr std::int64_t kMinAutoBlockSize = 1024;
 inline constexpr std::int64_t kMaxAutoBlockSize = 32768;
 
 struct Plan {
-  Attention attention = Attention::kDense;  // kDense, kStar or kLlama; never kAuto
+  Attention attention = Attention::kDense;  // never kAuto
   std::int64_t n_context = 0;
   std::int64_t block_size = 0;   // dense: n_context
   std::int64_t anchor_size = 0;  // dense: 0
@@ -67,22 +67,9 @@ std::int64_t AutoBlockSize(std::int64_t n_context);
 
 // Errors, kInvalidArgument: a block below kMinBlockSize or larger than the context, an anchor
 // larger than the block or negative, star with less than one token. kAuto never fails for a short
-// context: it takes dense. Options that dense does not use (sizes with kDense or kLlama) are
+// context: it takes dense. Options that dense does not use (sizes with kDense, kRing or kLlama) are
 // refused.
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
-
-// Whole blocks dealt to hosts: contiguous runs of block numbers in the order of the hosts, as even
-// by weight as whole blocks allow, so that a host's run may be empty. Missing weights are 1.
-// REQUIRES: n_hosts >= 1; weights positive, at most n_hosts.
-std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, int n_hosts,
-                                 std::span<const double> weights);
-
-// The tokens of a run of blocks.
-KeyRange TokensOfBlocks(const Plan& plan, KeyRange run);
-
-// Phase 1 on a host that holds the blocks of `run`: the anchor, encoded anew unless block 1 is the
-// host's own, then its blocks. The tokens between are skipped. Empty for an empty run.
-std::vector<Step> StepsOfHost(const Plan& plan, KeyRange run);
 
 // Causal (query, key) pairs that the plan's steps compute: the unit of attention work.
 double CausalPairs(const std::vector<Step>& steps);

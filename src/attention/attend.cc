@@ -325,4 +325,16 @@ void Attender::Attend(std::span<const AttendCall> calls) {
   }
 }
 
+void MergeInto(const AttendCall& call, std::span<const float> out, std::span<const float> lse) {
+  const auto dim_v = static_cast<std::size_t>(call.head_dim_v);
+  const std::int64_t n_rows = call.n_tokens * call.n_heads;
+#pragma omp parallel for schedule(static) if (n_rows * call.head_dim_v >= kMinWorkToShare)
+  for (std::int64_t row = 0; row < n_rows; ++row) {
+    const auto at = static_cast<std::size_t>(row);
+    float* const into = call.out + row / call.n_heads * call.out_token_stride +
+                        row % call.n_heads * call.out_head_stride;
+    Merge({{into, dim_v}, {call.lse + row, 1}}, {{&out[at * dim_v], dim_v}, {&lse[at], 1}}, dim_v);
+  }
+}
+
 }  // namespace aster

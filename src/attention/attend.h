@@ -60,6 +60,10 @@ struct AttendCall {
   int n_threads = 0;  // fewer than the Attender's: the same bits by fewer threads; 0 = all
 };
 
+// Merges what the same queries found in other keys into call.out and call.lse: out is [n_tokens,
+// n_heads, head_dim_v], lse [n_tokens, n_heads], both row-major.
+void MergeInto(const AttendCall& call, std::span<const float> out, std::span<const float> lse);
+
 // Scratch memory and threads for Attend; made once, used for every call, by one thread at a time.
 class Attender {
  public:

@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -14,7 +15,7 @@ namespace {
 struct Post {
   std::mutex mutex;
   std::condition_variable arrived;
-  std::vector<std::vector<std::deque<Bytes>>> boxes;  // [to][from]
+  std::vector<std::vector<std::map<Channel, std::deque<Bytes>>>> boxes;  // [to][from]
   std::vector<bool> gone;
 };
 
@@ -31,17 +32,17 @@ class LocalGroup : public Group {
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(post_->boxes.size()); }
 
-  Status Send(int to, std::span<const std::byte> message) override {
+  Status Send(int to, Channel channel, std::span<const std::byte> message) override {
     const std::lock_guard lock(post_->mutex);
     if (post_->gone[At(to)]) return Gone(to);
-    post_->boxes[At(to)][At(rank_)].emplace_back(message.begin(), message.end());
+    post_->boxes[At(to)][At(rank_)][channel].emplace_back(message.begin(), message.end());
     post_->arrived.notify_all();
     return Ok();
   }
 
-  Result<Bytes> Receive(int from, Patience patience) override {
+  Result<Bytes> Receive(int from, Channel channel, Patience patience) override {
     std::unique_lock lock(post_->mutex);
-    std::deque<Bytes>& box = post_->boxes[At(rank_)][At(from)];
+    std::deque<Bytes>& box = post_->boxes[At(rank_)][At(from)][channel];
     const auto done = [&] { return !box.empty() || post_->gone[At(from)]; };
     if (patience == kForever) {
       post_->arrived.wait(lock, done);
@@ -55,9 +56,9 @@ class LocalGroup : public Group {
     return message;
   }
 
-  bool HasMessage(int from) override {
+  bool HasMessage(int from, Channel channel) override {
     const std::lock_guard lock(post_->mutex);
-    return !post_->boxes[At(rank_)][At(from)].empty();
+    return !post_->boxes[At(rank_)][At(from)][channel].empty() || post_->gone[At(from)];
   }
 
  private:
@@ -74,7 +75,7 @@ std::vector<std::unique_ptr<Group>> MakeLocalGroup(int size) {
   ASTER_CHECK(size >= 1, "a group of %d", size);
   auto post = std::make_shared<Post>();
   const auto n = static_cast<std::size_t>(size);
-  post->boxes.assign(n, std::vector<std::deque<Bytes>>(n));
+  post->boxes.assign(n, std::vector<std::map<Channel, std::deque<Bytes>>>(n));
   post->gone.assign(n, false);
   std::vector<std::unique_ptr<Group>> ranks;
   for (int rank = 0; rank < size; ++rank) ranks.push_back(std::make_unique<LocalGroup>(post, rank));

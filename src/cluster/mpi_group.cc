@@ -1,9 +1,16 @@
 // MPI as the transport. Every wait is a loop with a deadline: a rank that was stopped or cut off
-// must not hold the others for ever.
+// must not hold the others for ever. Rank 0 and each of the others also tell each other that they
+// are alive, from a thread that does nothing else.
 #include <mpi.h>
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <limits>
+#include <mutex>
+#include <numeric>
 #include <string>
 #include <thread>
 
@@ -14,7 +21,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kTag = 1;
+constexpr int Tag(Channel channel) { return channel == Channel::kTalk ? 1 : 2; }
+constexpr int kPulseTag = 3;
+constexpr Patience kLongestPulse(1);  // between two signs of life; less where patience is short
+constexpr std::chrono::seconds kAbortTime(3);
 
 // Looks again and again: at once while an answer is about to come, seldom after a while.
 class Waiting {
@@ -46,10 +56,18 @@ class MpiGroup : public Group {
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
+    last_sign_.assign(static_cast<std::size_t>(size_), Clock::now());
+    if (size_ > 1) pulse_ = std::jthread([this](const std::stop_token& stop) { Pulse(stop); });
   }
   // MPI_Finalize waits for all ranks. Where one is in trouble all are ended instead.
   ~MpiGroup() override {
+    pulse_ = {};
     if (failed_) {
+      // Whoever lost its link may not get through to mpirun.
+      std::thread([] {
+        std::this_thread::sleep_for(kAbortTime);
+        std::_Exit(EXIT_FAILURE);
+      }).detach();
       MPI_Abort(MPI_COMM_WORLD, 1);
     } else {
       MPI_Finalize();
@@ -59,47 +77,123 @@ class MpiGroup : public Group {
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
-  Status Send(int to, std::span<const std::byte> message) override {
-    MPI_Request request;
-    int done = 0;
-    int result = MPI_Isend(message.data(), static_cast<int>(message.size()), MPI_BYTE, to, kTag,
-                           MPI_COMM_WORLD, &request);
-    Waiting waiting(patience_);
-    while (result == MPI_SUCCESS) {
-      result = MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-      if (done != 0 || result != MPI_SUCCESS) break;
-      if (!waiting.Goes()) return Fail(to, "took no message for", patience_);
+  Status Send(int to, Channel channel, std::span<const std::byte> message) override {
+    if (message.size() > std::numeric_limits<int>::max()) {
+      return WorldError("a message of " + std::to_string(message.size()) + " bytes to rank " +
+                        std::to_string(to) + ": MPI takes less than 2 GiB");
     }
-    if (result != MPI_SUCCESS) return Fail(to, result);
-    return Ok();
+    MPI_Request request = MPI_REQUEST_NULL;
+    int result = Call([&] {
+      return MPI_Isend(message.data(), static_cast<int>(message.size()), MPI_BYTE, to, Tag(channel),
+                       MPI_COMM_WORLD, &request);
+    });
+    if (result == MPI_SUCCESS && !Finish(&request, patience_, &result)) {
+      return Fail(to, "took no message for", patience_);
+    }
+    return result == MPI_SUCCESS ? Ok() : Status(Fail(to, result));
   }
 
-  Result<Bytes> Receive(int from, Patience patience) override {
+  Result<Bytes> Receive(int from, Channel channel, Patience patience) override {
     MPI_Message handle;
     MPI_Status status;
     Waiting waiting(patience);
     while (true) {
       int there = 0;
-      const int result = MPI_Improbe(from, kTag, MPI_COMM_WORLD, &there, &handle, &status);
+      // Open MPI looks before it lets messages in, so what has just come is seen the second time.
+      const int result = Call([&] {
+        int code = MPI_Improbe(from, Tag(channel), MPI_COMM_WORLD, &there, &handle, &status);
+        if (there == 0 && code == MPI_SUCCESS) {
+          code = MPI_Improbe(from, Tag(channel), MPI_COMM_WORLD, &there, &handle, &status);
+        }
+        return code;
+      });
       if (result != MPI_SUCCESS) return Fail(from, result);
       if (there != 0) break;
+      if (Status alive = Alive(); !alive) return alive.error();
       if (!waiting.Goes()) return Fail(from, "sent nothing for", patience);
     }
     int n = 0;
     MPI_Get_count(&status, MPI_BYTE, &n);
     Bytes message(static_cast<std::size_t>(n));
-    const int result = MPI_Mrecv(message.data(), n, MPI_BYTE, &handle, MPI_STATUS_IGNORE);
+    MPI_Request request = MPI_REQUEST_NULL;
+    int result = Call([&] { return MPI_Imrecv(message.data(), n, MPI_BYTE, &handle, &request); });
+    if (result == MPI_SUCCESS && !Finish(&request, patience, &result)) {
+      return Fail(from, "began a message and sent no more for", patience);
+    }
     if (result != MPI_SUCCESS) return Fail(from, result);
     return message;
   }
 
-  bool HasMessage(int from) override {
+  Status Alive() override {
+    for (const int peer : Peers()) {
+      Clock::time_point last;
+      Call([&] { return last = last_sign_[static_cast<std::size_t>(peer)], MPI_SUCCESS; });
+      if (Clock::now() - last > patience_) return Fail(peer, "gave no sign of life for", patience_);
+    }
+    return Ok();
+  }
+
+  bool HasMessage(int from, Channel channel) override {
     int there = 0;
-    MPI_Iprobe(from, kTag, MPI_COMM_WORLD, &there, MPI_STATUS_IGNORE);
+    Call([&] { return MPI_Iprobe(from, Tag(channel), MPI_COMM_WORLD, &there, MPI_STATUS_IGNORE); });
     return there != 0;
   }
 
  private:
+  // The ranks whose life matters to this one.
+  std::vector<int> Peers() const {
+    if (rank_ > 0) return {0};
+    std::vector<int> others(static_cast<std::size_t>(size_ - 1));
+    std::iota(others.begin(), others.end(), 1);
+    return others;
+  }
+
+  void Pulse(const std::stop_token& stop) {
+    const std::vector<int> peers = Peers();
+    const Patience interval = std::min(kLongestPulse, patience_ / 8);
+    std::vector<MPI_Request> sent(static_cast<std::size_t>(size_), MPI_REQUEST_NULL);
+    std::mutex mutex;
+    std::condition_variable_any stopped;
+    while (!stop.stop_requested()) {
+      for (const int peer : peers) {
+        MPI_Request& request = sent[static_cast<std::size_t>(peer)];
+        const int result = Call([&] {
+          int there = 0, done = 1;
+          while (MPI_Iprobe(peer, kPulseTag, MPI_COMM_WORLD, &there, MPI_STATUS_IGNORE) ==
+                     MPI_SUCCESS &&
+                 there != 0) {
+            MPI_Recv(nullptr, 0, MPI_BYTE, peer, kPulseTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+            last_sign_[static_cast<std::size_t>(peer)] = Clock::now();
+          }
+          if (request != MPI_REQUEST_NULL) MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+          if (done == 0) return MPI_SUCCESS;  // it has not even taken the last one
+          return MPI_Isend(nullptr, 0, MPI_BYTE, peer, kPulseTag, MPI_COMM_WORLD, &request);
+        });
+        if (result != MPI_SUCCESS) failed_ = true;
+      }
+      std::unique_lock lock(mutex);
+      stopped.wait_for(lock, stop, interval, [] { return false; });
+    }
+  }
+
+  // MPI is entered by one thread at a time, and never for long.
+  template <class F>
+  int Call(F call) {
+    const std::lock_guard lock(mutex_);
+    return call();
+  }
+
+  // Until the request is done, or failed with `result`. False when the time is over.
+  bool Finish(MPI_Request* request, Patience patience, int* result) {
+    Waiting waiting(patience);
+    while (true) {
+      int done = 0;
+      *result = Call([&] { return MPI_Test(request, &done, MPI_STATUS_IGNORE); });
+      if (done != 0 || *result != MPI_SUCCESS) return true;
+      if (!waiting.Goes()) return false;
+    }
+  }
+
   Error Fail(int rank, const char* what, Patience patience) {
     failed_ = true;
     return WorldError("rank " + std::to_string(rank) + " " + what + " " +
@@ -117,7 +211,10 @@ class MpiGroup : public Group {
   const Patience patience_;
   int rank_ = 0;
   int size_ = 1;
-  bool failed_ = false;
+  std::atomic<bool> failed_ = false;
+  std::mutex mutex_;
+  std::vector<Clock::time_point> last_sign_;  // by rank
+  std::jthread pulse_;
 };
 
 }  // namespace
@@ -125,7 +222,7 @@ class MpiGroup : public Group {
 Result<std::unique_ptr<Group>> LaunchedGroup(Patience patience) {
   if (!HasLauncher()) return std::unique_ptr<Group>();
   int provided = 0;
-  // Contexts may be asked from several threads, one at a time.
+  // Several threads, one at a time.
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS ||
       provided < MPI_THREAD_SERIALIZED) {
     return WorldError("MPI cannot start, or not for several threads");

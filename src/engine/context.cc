@@ -8,6 +8,7 @@
 #include "base/system.h"
 #include "engine/hosts.h"
 #include "engine/model_state.h"
+#include "engine/share_encoder.h"
 #include "engine/text_stream.h"
 #include "kvstore/kv_store.h"
 #include "llama/sampler.h"
@@ -29,32 +30,33 @@ class ContextState {
   ContextState(std::shared_ptr<ModelState> shared, Plan made_plan)
       : model(std::move(shared)), plan(std::move(made_plan)), store(Layers(*model)) {}
 
-  // Phase 1: runs tokens behind everything held, which see only `visible` of it.
-  Status Encode(std::span<const Token> more, std::span<const KeyRange> visible,
-                const std::stop_token& stop) {
-    const Result<Logits> none = Run(more, visible, nullptr, Outputs::kNone, stop);
+  // Phase 1, llama.cpp's own.
+  Status EncodeStock(std::span<const Token> more, const std::stop_token& stop) {
+    const Result<Logits> none = Run(more, nullptr, Outputs::kNone, stop);
     return none ? Ok() : Status(none.error());
+  }
+
+  // Phase 1 is over: the tokens are there, these ranges of them in the store, the rest elsewhere.
+  void Take(std::span<const Token> all, std::span<const KeyRange> in_store) {
+    tokens.assign(all.begin(), all.end());
+    held.assign(in_store.begin(), in_store.end());
+    store.Skip(size());
   }
 
   // Phase 2: they see all of it, wherever it is held.
   Result<Logits> Ask(std::span<const Token> more, Outputs outputs, const std::stop_token& stop) {
-    if (remote == nullptr) return Run(more, held, nullptr, outputs, stop);
+    if (remote == nullptr) return Run(more, nullptr, outputs, stop);
     const std::lock_guard talk(model->hosts->talk);
-    return Run(more, held, remote.get(), outputs, stop);
+    return Run(more, remote.get(), outputs, stop);
   }
 
-  // Tokens that other hosts encode.
-  void Skip(std::span<const Token> others) {
-    tokens.insert(tokens.end(), others.begin(), others.end());
-    store.Skip(size());
-  }
-
-  Result<Logits> Run(std::span<const Token> more, std::span<const KeyRange> visible,
-                     OtherKeys* others, Outputs outputs, const std::stop_token& stop) {
+  Result<Logits> Run(std::span<const Token> more, OtherKeys* others, Outputs outputs,
+                     const std::stop_token& stop) {
     std::unique_lock turn(model->turn);
+    const KeyRange place = {size(), size() + static_cast<std::int64_t>(more.size())};
     Result<std::span<const float>> logits =
         stock != nullptr ? stock->Run(more, outputs, stop)
-                         : model->pass->Run(more, size(), visible, store, outputs, stop, others);
+                         : model->pass->Run(more, {&place, 1}, held, store, outputs, stop, others);
     if (!logits) return logits.error();
     if (held.empty() || held.back().end != size()) held.push_back({size(), size()});
     tokens.insert(tokens.end(), more.begin(), more.end());
@@ -102,8 +104,6 @@ using internal::Logits;
 using internal::ModelState;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kTopLogprobs = 10;
-
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -127,60 +127,77 @@ Status CheckMemory(const ModelState& model, std::int64_t n_tokens, std::int64_t 
                     " is available");
 }
 
-// Work of the steps done and to do, in multiply-adds, for the estimate of time left.
+// Work of the passes done and to do, in multiply-adds, for the estimate of time left.
 class ProgressMeter {
  public:
-  ProgressMeter(const ModelState& model, const Plan& plan, const EncodeOptions& options)
+  ProgressMeter(const ModelState& model, std::int64_t n_total, HostShare share, bool ring,
+                const EncodeOptions& options)
       : options_(options),
+        share_(std::move(share)),
+        ring_(ring),
         per_token_(static_cast<double>(model.info.n_parameters)),
         per_pair_(static_cast<double>(model.info.n_heads * model.info.n_layers *
                                       (model.info.head_dim + model.info.head_dim_v))) {
-    progress_.n_total = plan.n_context;
-    for (const Step& step : plan.steps) to_do_ += Work(step);
+    progress_.n_total = n_total;
+    for (const HostPass& pass : share_.passes) to_do_ += Work(pass);
   }
 
-  void Done(const Step& step) {
-    done_ += Work(step);
-    progress_.n_done += step.tokens.size();
-    progress_.seconds = SecondsSince(start_);
-    progress_.seconds_left = progress_.seconds * (to_do_ - done_) / done_;
-    if (options_.on_progress) options_.on_progress(progress_);
+  // Of the own share: how much of that pass is done. An anchor that is encoded anew counts as work,
+  // not as tokens.
+  void At(std::size_t at, double done) {
+    const HostPass& pass = share_.passes[at];
+    const bool is_own = pass.tokens.front().begin >= share_.held.front().begin;
+    const std::int64_t n = is_own ? pass.n_tokens() : 0;
+    Tell(work_before_ + done * Work(pass),
+         n_before_ + static_cast<std::int64_t>(done * static_cast<double>(n)));
+    if (done < 1) return;
+    work_before_ += Work(pass);
+    n_before_ += n;
   }
 
   // Tokens that other hosts have encoded up to now.
   void OthersDone(std::int64_t n) {
-    progress_.n_done += n - others_done_;
     others_done_ = n;
-    progress_.seconds = SecondsSince(start_);
-    if (options_.on_progress) options_.on_progress(progress_);
+    Tell(done_, own_done_);
   }
 
   double seconds() const { return SecondsSince(start_); }
 
  private:
-  double Work(const Step& step) const {
-    return per_token_ * static_cast<double>(step.tokens.size()) + per_pair_ * CausalPairs({step});
+  double Work(const HostPass& pass) const {
+    const double pairs = CausalPairs(HostShare{pass.tokens, {pass}}, ring_);
+    return per_token_ * static_cast<double>(pass.n_tokens()) + per_pair_ * pairs;
+  }
+
+  void Tell(double done, std::int64_t own_done) {
+    done_ = done;
+    own_done_ = own_done;
+    progress_.n_done = own_done_ + others_done_;
+    progress_.seconds = SecondsSince(start_);
+    progress_.seconds_left = done_ > 0 ? progress_.seconds * (to_do_ - done_) / done_ : 0;
+    if (options_.on_progress) options_.on_progress(progress_);
   }
 
   const EncodeOptions& options_;
+  const HostShare share_;
+  const bool ring_;
   double per_token_;
   double per_pair_;
-  double to_do_ = 0;
-  double done_ = 0;
-  std::int64_t others_done_ = 0;
+  double to_do_ = 0, done_ = 0, work_before_ = 0;
+  std::int64_t own_done_ = 0, n_before_ = 0, others_done_ = 0;
   Progress progress_;
   Clock::time_point start_ = Clock::now();
 };
 
-// llama.cpp attends to all it holds; its steps only cut the context into ubatches.
-std::vector<Step> StockSteps(std::int64_t n_context, std::int64_t ubatch_size) {
-  std::vector<Step> steps;
+// llama.cpp attends to all it holds; its passes only cut the context into ubatches.
+HostShare StockShare(std::int64_t n_context, std::int64_t ubatch_size) {
+  HostShare share{{{0, n_context}}, {}};
   for (std::int64_t first = 0; first < n_context; first += ubatch_size) {
-    Step step{{first, std::min(first + ubatch_size, n_context)}, {}};
-    if (first > 0) step.visible.push_back({0, first});
-    steps.push_back(step);
+    HostPass pass{{{first, std::min(first + ubatch_size, n_context)}}, {}, false};
+    if (first > 0) pass.visible.push_back({0, first});
+    share.passes.push_back(std::move(pass));
   }
-  return steps;
+  return share;
 }
 
 // The loop that turns logits into an answer, one token at a time.
@@ -196,7 +213,8 @@ class Generation {
 
   // From the logits of the query's last token to the end of the answer.
   Status Run(Logits logits, Answer* answer) {
-    answer->top_logprobs = TopLogprobs(logits.values, kTopLogprobs);
+    answer->top_logprobs =
+        TopLogprobs(logits.values, static_cast<std::size_t>(std::max(options_.n_top_logprobs, 1)));
     Clock::time_point first_token;
     while (true) {
       const Token token = sampler_.Draw(logits.values);
@@ -282,6 +300,34 @@ Result<Logits> RunQuery(ContextState& state, std::span<const Token> query,
   }
 }
 
+Status EncodeStock(ContextState& state, std::span<const Token> tokens, const HostShare& share,
+                   const std::function<void(std::size_t, double)>& at,
+                   const std::stop_token& stop) {
+  for (std::size_t i = 0; i < share.passes.size(); ++i) {
+    const KeyRange& place = share.passes[i].tokens.front();
+    const auto chunk = tokens.subspan(static_cast<std::size_t>(place.begin),
+                                      static_cast<std::size_t>(place.size()));
+    if (Status ran = state.EncodeStock(chunk, stop); !ran) return ran;
+    at(i, 1);
+  }
+  return Ok();
+}
+
+Status EncodeAlone(ContextState& state, std::span<const Token> tokens,
+                   std::span<const HostShare> shares,
+                   const std::function<void(std::size_t, double)>& at,
+                   const std::stop_token& stop) {
+  internal::ShareWork work;
+  work.shares = shares;
+  work.anchor_size = state.plan.anchor_size;
+  work.stop = stop;
+  work.on_progress = [&at](std::size_t pass, double done) {
+    at(pass, done);
+    return Ok();
+  };
+  return internal::EncodeShare(*state.model, tokens, work, state.store, &state.profile);
+}
+
 }  // namespace
 
 Result<Context> Context::Encode(const Model& model, std::span<const Token> tokens,
@@ -295,45 +341,48 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   if (!plan) return plan.error();
   if (Status status = shared->CheckLength(n, options.allow_long); !status) return status.error();
   const std::int64_t room = std::max<std::int64_t>(options.reserve_tokens, 0);
-  const bool spread = shared->hosts != nullptr && plan->attention == Attention::kStar;
-  const std::int64_t n_own = spread ? shared->hosts->OwnTokens(*plan) : n;
-  if (Status status = CheckMemory(*shared, n_own + room, 0); !status) return status.error();
+  const Attention attention = plan->attention;
+  const bool may_spread = attention == Attention::kStar || attention == Attention::kRing;
+  std::unique_lock<std::mutex> talk;
+  SpreadChoice choice;
+  if (shared->hosts != nullptr && may_spread) {
+    talk = std::unique_lock(shared->hosts->talk);
+    Result<SpreadChoice> made = shared->hosts->Choose(*shared, *plan);
+    if (!made) return made.error();
+    choice = std::move(*made);
+  } else {
+    choice.shares = DealShares(*plan, choice.spread, 1, {});
+  }
+  const HostShare& own = choice.shares.front();
+  const std::int64_t n_own = own.n_held() + room;
+  if (Status status = CheckMemory(*shared, n_own, 0); !status) return status.error();
 
   auto state = std::make_unique<ContextState>(shared, std::move(*plan));
-  std::vector<Step> steps = state->plan.steps;
-  if (state->plan.attention == Attention::kLlama) {
+  if (attention == Attention::kLlama) {
     Result<std::unique_ptr<StockPass>> stock =
         StockPass::Make(*shared->llama, shared->options, n + room);
     if (!stock) return stock.error();
     state->stock = std::move(*stock);
-    steps = StockSteps(n, shared->options.ubatch_size);
+    choice.shares.front() = StockShare(n, shared->options.ubatch_size);
   }
-  std::unique_lock<std::mutex> talk;
-  if (spread) {
-    talk = std::unique_lock(shared->hosts->talk);
+  ProgressMeter meter(*shared, n, own, choice.spread == Spread::kRing, options);
+  const auto at = [&meter](std::size_t pass, double done) { meter.At(pass, done); };
+  Status encoded = Ok();
+  if (state->stock != nullptr) {
+    encoded = EncodeStock(*state, tokens, own, at, options.stop);
+  } else if (choice.shares.size() > 1) {
     state->remote = std::make_unique<internal::RemoteContext>(shared->hosts, shared);
-    if (Status begun = state->remote->Begin(tokens, state->plan); !begun) return begun.error();
-    steps = StepsOfHost(state->plan, state->remote->own_blocks());
+    encoded = state->remote->Encode(tokens, state->plan, choice, state->store, &state->profile,
+                                    {at, [&](std::int64_t done) { meter.OthersDone(done); }},
+                                    options.stop);
+  } else {
+    encoded = EncodeAlone(*state, tokens, choice.shares, at, options.stop);
   }
-  Plan shown = state->plan;
-  shown.steps = steps;
-  ProgressMeter meter(*shared, shown, options);
-  for (const Step& step : steps) {
-    const auto chunk = tokens.subspan(static_cast<std::size_t>(step.tokens.begin),
-                                      static_cast<std::size_t>(step.tokens.size()));
-    const Status ran = state->Encode(chunk, step.visible, options.stop);
-    if (!ran) {
-      if (state->remote != nullptr) state->remote->Stop();
-      return ran.error();
-    }
-    meter.Done(step);
+  if (!encoded) {
+    if (talk) talk.unlock();  // the other hosts are told to forget
+    return encoded.error();
   }
-  if (state->remote != nullptr) {
-    state->Skip(tokens.subspan(state->tokens.size()));
-    const Status waited =
-        state->remote->Wait([&](std::int64_t n_done) { meter.OthersDone(n_done); }, options.stop);
-    if (!waited) return waited.error();
-  }
+  if (state->stock == nullptr) state->Take(tokens, own.held);
   state->encode_seconds = meter.seconds();
   return Context(std::move(state));
 }

@@ -8,7 +8,9 @@
 
 #include "engine/host_messages.h"
 #include "engine/hosts.h"
+#include "engine/key_route.h"
 #include "engine/model_state.h"
+#include "engine/share_encoder.h"
 
 namespace aster::internal {
 namespace {
@@ -16,16 +18,17 @@ namespace {
 // What a context host holds of one context.
 struct HeldContext {
   std::unique_ptr<KvStore> store;
-  KeyRange tokens;  // its own blocks', without the anchor
+  std::vector<KeyRange> tokens;  // its own, without an anchor that belongs to another host
 };
 
 class HostLoop {
  public:
-  HostLoop(ModelState& model, Group& group) : model_(model), group_(group) {}
+  HostLoop(ModelState& model, Group& group, Patience patience)
+      : model_(model), group_(group), patience_(patience) {}
 
   Status Run() {
     while (true) {
-      Result<Bytes> message = group_.Receive(0, kForever);
+      Result<Bytes> message = group_.Receive(0, Channel::kTalk, kForever);
       if (!message) return message.error();
       Reader reader(*message);
       const Kind kind = KindOf(&reader);
@@ -41,6 +44,10 @@ class HostLoop {
   Status Serve(Kind kind, Reader& reader) {
     if (kind == Kind::kEncode) return Encode(reader);
     if (kind == Kind::kAttend) return Attend(reader);
+    if (kind == Kind::kPing) {
+      Writer(Kind::kPong, &answer_);
+      return group_.Send(0, Channel::kTalk, answer_);
+    }
     // A stop that comes after the work was done has nothing to stop.
     ContextId which;
     const bool known = kind == Kind::kForget || kind == Kind::kStop;
@@ -53,7 +60,7 @@ class HostLoop {
 
   Status TellProgress(Kind kind, std::uint64_t context, std::int64_t n_done) {
     Writer(kind, &answer_).Put(HostProgress{context, n_done});
-    return group_.Send(0, answer_);
+    return group_.Send(0, Channel::kTalk, answer_);
   }
 
   Status Encode(Reader& reader) {
@@ -72,53 +79,111 @@ class HostLoop {
     for (const Token token : tokens) {
       if (token < 0 || token >= model_.info.n_vocab) return Garbled(0, "a token is none");
     }
+    if (request.spread < 0 || request.spread > static_cast<std::int32_t>(Spread::kRing)) {
+      return Garbled(0, "an unknown way to spread a context");
+    }
+    const auto spread = static_cast<Spread>(request.spread);
     PlanOptions options;
-    options.attention = Attention::kStar;
-    options.block_size = request.block_size;
-    options.anchor_size = request.anchor_size;
+    options.attention = spread == Spread::kRing ? Attention::kRing : Attention::kStar;
+    options.block_size = spread == Spread::kRing ? 0 : request.block_size;
+    options.anchor_size = spread == Spread::kRing ? -1 : request.anchor_size;
     options.ubatch_size = model_.options.ubatch_size;
     const Result<Plan> plan = MakePlan(request.n_tokens, options);
     if (!plan) return plan.error();
-    if (request.first_block < 0 || request.first_block >= request.last_block ||
-        request.last_block > plan->n_blocks) {
-      return Garbled(0, "blocks that the plan has not");
-    }
-    return EncodeBlocks(request, tokens, *plan);
+    return EncodePart(request, spread, tokens, *plan);
   }
 
-  Status EncodeBlocks(const EncodeRequest& request, std::span<const Token> tokens,
-                      const Plan& plan) {
+  // The shares of all places, as far as this host has to know them.
+  Result<std::vector<HostShare>> SharesOf(const EncodeRequest& request, Spread spread,
+                                          const Plan& plan) const {
+    const bool placed =
+        request.place >= 0 && request.place < request.n_places && request.n_places <= group_.size();
+    const auto is_rank = [&](std::int32_t rank) {
+      return rank >= -1 && rank < group_.size() && rank != group_.rank();
+    };
+    if (!placed || !is_rank(request.previous) || !is_rank(request.next)) {
+      return Garbled(0, "a place among the hosts that is none");
+    }
+    std::vector<HostShare> shares(static_cast<std::size_t>(request.n_places));
+    if (spread == Spread::kRing) {
+      if (request.n_places < 2) return Garbled(0, "a ring of one");
+      shares = DealShares(plan, spread, request.n_places, {});
+    } else if (request.first_block < 0 || request.first_block >= request.last_block ||
+               request.last_block > plan.n_blocks) {
+      return Garbled(0, "blocks that the plan has not");
+    } else {
+      shares[static_cast<std::size_t>(request.place)] =
+          ShareOfBlocks(plan, spread, {request.first_block, request.last_block});
+    }
+    const HostShare& own = shares[static_cast<std::size_t>(request.place)];
+    if (own.passes.empty()) return Garbled(0, "a share of nothing");
+    const bool exchanges = own.passes.front().exchanges && request.n_places > 1;
+    const bool has_route = request.previous >= 0 || request.next >= 0;
+    if (exchanges != has_route || (exchanges && request.place > 0 && request.previous < 0)) {
+      return Garbled(0, "keys that come from nowhere");
+    }
+    return shares;
+  }
+
+  Status EncodePart(const EncodeRequest& request, Spread spread, std::span<const Token> tokens,
+                    const Plan& plan) {
+    const Result<std::vector<HostShare>> shares = SharesOf(request, spread, plan);
+    if (!shares) return shares.error();
     HeldContext held;
     held.store = std::make_unique<KvStore>(
         std::vector<LayerShape>(model_.pass->layers().begin(), model_.pass->layers().end()));
-    const KeyRange run = {request.first_block, request.last_block};
-    held.tokens = TokensOfBlocks(plan, run);
-    std::int64_t n_done = 0;
-    for (const Step& step : StepsOfHost(plan, run)) {
-      if (group_.HasMessage(0)) return StopEncoding(request.context, n_done);
-      held.store->Skip(step.tokens.begin);
-      const auto chunk = tokens.subspan(static_cast<std::size_t>(step.tokens.begin),
-                                        static_cast<std::size_t>(step.tokens.size()));
-      const Result<std::span<const float>> ran =
-          model_.pass->Run(chunk, step.tokens.begin, step.visible, *held.store, Outputs::kNone, {});
-      if (!ran) return ran.error();
-      if (step.tokens.begin >= held.tokens.begin) n_done += step.tokens.size();
-      if (Status told = TellProgress(Kind::kProgress, request.context, n_done); !told) return told;
+    std::unique_ptr<KeyRoute> route;
+    if (request.previous >= 0 || request.next >= 0) {
+      route = MakeKeyRoute(group_, {request.previous, request.next}, patience_);
     }
-    contexts_[request.context] = std::move(held);
+    std::stop_source stop;
+    std::int64_t n_done = 0;  // own tokens of the passes that are done
+    ShareWork work;
+    work.spread = spread;
+    work.shares = *shares;
+    work.place = static_cast<std::size_t>(request.place);
+    work.anchor_size = request.anchor_size;
+    work.context = request.context;
+    work.route = route.get();
+    work.stop = stop.get_token();
+    work.look = [&] { return LookForStop(request.context, stop); };
+    work.on_progress = [&](std::size_t at, double done) -> Status {
+      const HostPass& pass = work.own().passes[at];
+      const bool is_own = pass.tokens.front().begin >= work.own().held.front().begin;
+      const std::int64_t n = is_own ? pass.n_tokens() : 0;
+      const auto part = static_cast<std::int64_t>(done * static_cast<double>(n));
+      if (done >= 1) n_done += n;
+      if (Status told =
+              TellProgress(Kind::kProgress, request.context, done >= 1 ? n_done : n_done + part);
+          !told) {
+        return told;
+      }
+      return work.look();
+    };
+    held.tokens = work.own().held;
+    Profile profile;
+    const Status encoded = EncodeShare(model_, tokens, work, *held.store, &profile);
+    if (!encoded && encoded.error().kind != ErrorKind::kCancelled) return encoded;
+    if (route != nullptr) {
+      if (Status closed = route->Close(); !closed) return closed;
+    }
+    if (encoded) contexts_[request.context] = std::move(held);
     return TellProgress(Kind::kDone, request.context, n_done);
   }
 
   // While a context is encoded nothing but a stop can come.
-  Status StopEncoding(std::uint64_t context, std::int64_t n_done) {
-    Result<Bytes> message = group_.Receive(0, kForever);
+  Status LookForStop(std::uint64_t context, std::stop_source& stop) {
+    if (Status alive = group_.Alive(); !alive) return alive;
+    if (!group_.HasMessage(0, Channel::kTalk)) return Ok();
+    Result<Bytes> message = group_.Receive(0, Channel::kTalk, kForever);
     if (!message) return message.error();
     Reader reader(*message);
     ContextId which;
     if (KindOf(&reader) != Kind::kStop || !reader.Take(&which) || which.context != context) {
       return Garbled(0, "expected nothing or a stop while encoding");
     }
-    return TellProgress(Kind::kDone, context, n_done);
+    stop.request_stop();
+    return Cancelled("stopped");
   }
 
   Status Attend(Reader& reader) {
@@ -163,20 +228,32 @@ class HostLoop {
     call.out_token_stride = std::int64_t{request.n_heads} * request.head_dim_v;
     call.out_head_stride = request.head_dim_v;
     call.lse = lse_.data();
-    const KeyRange range = {held.tokens.begin,
-                            std::clamp(request.end, held.tokens.begin, held.tokens.end)};
-    model_.pass->Attend(*held.store, request.layer, {&range, 1}, call);
+    std::vector<KeyRange> ranges;
+    for (const KeyRange& range : held.tokens) {
+      if (range.begin < request.end) {
+        ranges.push_back({range.begin, std::min(range.end, request.end)});
+      }
+    }
+    model_.pass->Attend(*held.store, request.layer, ranges, call);
     Writer writer(Kind::kAttended, &answer_);
-    writer.PutAll(std::span<const float>(out_));
+    if (request.bf16 != 0) {
+      rounded_.resize(out_.size());
+      std::transform(out_.begin(), out_.end(), rounded_.begin(), ToBf16);
+      writer.PutAll(std::span<const std::uint16_t>(rounded_));
+    } else {
+      writer.PutAll(std::span<const float>(out_));
+    }
     writer.PutAll(std::span<const float>(lse_));
-    return group_.Send(0, answer_);
+    return group_.Send(0, Channel::kTalk, answer_);
   }
 
   ModelState& model_;
   Group& group_;
+  const Patience patience_;
   std::map<std::uint64_t, HeldContext> contexts_;
   Bytes answer_;
   std::vector<float> q_, out_, lse_;
+  std::vector<std::uint16_t> rounded_;
 };
 
 }  // namespace
@@ -184,11 +261,11 @@ class HostLoop {
 void RefuseToServe(Group& group, const std::string& why) {
   Bytes message;
   Writer(Kind::kFailed, &message).PutAll(std::span<const char>(why));
-  static_cast<void>(group.Send(0, message));  // it may be gone, which may be why
+  static_cast<void>(group.Send(0, Channel::kTalk, message));  // it may be gone, which may be why
 }
 
-Status ServeHost(Model& model, Group& group) {
-  return HostLoop(*ModelAccess::StateOf(model), group).Run();
+Status ServeHost(Model& model, Group& group, Patience patience) {
+  return HostLoop(*ModelAccess::StateOf(model), group, patience).Run();
 }
 
 }  // namespace aster::internal

@@ -25,6 +25,16 @@ std::uint64_t Fingerprint(const std::string& path) {
 
 }  // namespace
 
+std::uint16_t ToBf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (value != value) return 0x7fc0;
+  return static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+float FromBf16(std::uint16_t value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
+}
+
 ModelFacts FactsOf(const ModelState& model) {
   const ModelInfo& info = model.info;
   return {info.n_parameters,
@@ -36,7 +46,7 @@ ModelFacts FactsOf(const ModelState& model) {
           Fingerprint(model.llama->path())};
 }
 
-Error Garbled(int rank, const char* what) {
+Error Garbled(int rank, const std::string& what) {
   return WorldError("rank " + std::to_string(rank) + " sent a garbled message: " + what);
 }
 

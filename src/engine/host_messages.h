@@ -21,13 +21,17 @@ enum class Kind : std::uint32_t {
   kFailed = 4,    // context host: text
   kStop = 5,      // query host: ContextId; answered by kDone or kFailed
   kAttend = 6,    // query host: AttendRequest, then q [n_tokens, n_heads, head_dim]
-  kAttended = 7,  // context host: out [n_tokens, n_heads, head_dim_v], then lse [n_tokens, n_heads]
-  kForget = 8,    // query host: ContextId
-  kEnd = 9,       // query host: nothing
+  // context host: out [n_tokens, n_heads, head_dim_v] in f32 or bf16, lse [n_tokens, n_heads] in
+  // f32
+  kAttended = 7,
+  kForget = 8,  // query host: ContextId
+  kEnd = 9,     // query host: nothing
+  kPing = 10,   // query host: anything
+  kPong = 11,   // context host: nothing
 };
 
 // Another number after every change of a message; read before anything else of a request.
-constexpr std::uint32_t kProtocol = 0x41530001;
+constexpr std::uint32_t kProtocol = 0x41530002;
 
 // What must be alike on all hosts.
 struct ModelFacts {
@@ -42,8 +46,11 @@ struct EncodeRequest {
   std::uint64_t context = 0;
   ModelFacts model = {};
   std::int64_t n_tokens = 0;
-  std::int64_t block_size = 0, anchor_size = 0;
-  std::int64_t first_block = 0, last_block = 0;  // half-open
+  std::int64_t block_size = 0, anchor_size = 0;  // of star
+  std::int64_t first_block = 0, last_block = 0;  // of star: half-open
+  std::int32_t spread = 0;                       // as Spread
+  std::int32_t place = 0, n_places = 0;          // among the hosts that have a share
+  std::int32_t previous = -1, next = -1;         // ranks that keys come from and go to; -1: none
 };
 struct ContextId {
   std::uint64_t context = 0;
@@ -58,6 +65,7 @@ struct AttendRequest {
   std::int64_t end = 0;  // keys from here on are hidden
   std::int32_t layer = 0, n_heads = 0, head_dim = 0, head_dim_v = 0;
   float scale = 0, softcap = 0;
+  std::uint32_t bf16 = 0;  // whether `out` comes back in bf16
 };
 
 // Values one behind the other.
@@ -109,13 +117,17 @@ class Reader {
   std::span<const std::byte> left_;
 };
 
+// bf16, rounded to nearest even. Of a NaN it is one.
+std::uint16_t ToBf16(float value);
+float FromBf16(std::uint16_t value);
+
 ModelFacts FactsOf(const ModelState& model);
 
 // Of a message whose kind can't be read it is none of them.
 Kind KindOf(Reader* reader);
 
 // That rank sent what does not fit; or told why it cannot go on.
-Error Garbled(int rank, const char* what);
+Error Garbled(int rank, const std::string& what);
 Error Failed(int rank, const std::string& why);
 
 }  // namespace aster::internal

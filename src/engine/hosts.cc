@@ -2,15 +2,18 @@
 #include "engine/hosts.h"
 
 #include <algorithm>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "aster/hosts.h"
-#include "attention/merge.h"
+#include "attention/attend.h"
 #include "base/check.h"
 #include "cluster/launched_group.h"
 #include "engine/host_messages.h"
 #include "engine/model_state.h"
+#include "engine/share_encoder.h"
 
 namespace aster::internal {
 
@@ -19,20 +22,12 @@ void HostTeam::Join(Model& model, std::shared_ptr<HostTeam> hosts) {
   ModelAccess::StateOf(model)->hosts = std::move(hosts);
 }
 
-std::vector<KeyRange> HostTeam::Deal(const Plan& plan) const {
-  return DealBlocks(plan.n_blocks, group->size(), weights);
-}
-
-std::int64_t HostTeam::OwnTokens(const Plan& plan) const {
-  return TokensOfBlocks(plan, Deal(plan).front()).end;
-}
-
 Status HostTeam::End() {
   Bytes message;
   Writer(Kind::kEnd, &message);
   Status all = Ok();
   for (int rank = 1; rank < group->size(); ++rank) {
-    if (Status sent = group->Send(rank, message); !sent) all = sent;
+    if (Status sent = group->Send(rank, Channel::kTalk, message); !sent) all = sent;
   }
   return all;
 }
@@ -43,16 +38,38 @@ RemoteContext::RemoteContext(std::shared_ptr<HostTeam> hosts, std::shared_ptr<Mo
 RemoteContext::~RemoteContext() {
   const std::lock_guard lock(hosts_->talk);
   Writer(Kind::kForget, &message_).Put(ContextId{id_});
-  for (std::size_t rank = 1; rank < held_.size(); ++rank) {
-    if (held_[rank].size() == 0) continue;
-    static_cast<void>(hosts_->group->Send(static_cast<int>(rank), message_));
+  for (std::size_t rank = 1; rank < others_.size(); ++rank) {
+    if (others_[rank].held.empty()) continue;
+    static_cast<void>(hosts_->group->Send(static_cast<int>(rank), Channel::kTalk, message_));
   }
 }
 
-Status RemoteContext::Begin(std::span<const Token> tokens, const Plan& plan) {
-  Group& group = *hosts_->group;
-  runs_ = hosts_->Deal(plan);
-  held_.assign(runs_.size(), {});
+namespace {
+
+// The ranks that have a share, in order.
+std::vector<int> RanksOf(const SpreadChoice& choice) {
+  std::vector<int> ranks;
+  for (std::size_t rank = 0; rank < choice.shares.size(); ++rank) {
+    if (!choice.shares[rank].passes.empty()) ranks.push_back(static_cast<int>(rank));
+  }
+  return ranks;
+}
+
+Neighbours NeighboursOf(const std::vector<int>& ranks, std::size_t place, Spread spread) {
+  const bool ring = spread == Spread::kRing;
+  Neighbours neighbours;
+  if (ranks.size() < 2 || spread == Spread::kRecompute) return neighbours;
+  if (place > 0 || ring) neighbours.previous = ranks[(place + ranks.size() - 1) % ranks.size()];
+  if (place + 1 < ranks.size() || ring) neighbours.next = ranks[(place + 1) % ranks.size()];
+  return neighbours;
+}
+
+}  // namespace
+
+Status RemoteContext::Begin(std::span<const Token> tokens, const Plan& plan,
+                            const SpreadChoice& choice) {
+  const std::vector<int> ranks = RanksOf(choice);
+  others_.assign(choice.shares.size(), {});
   end_ = plan.n_context;
   EncodeRequest request;
   request.context = id_;
@@ -60,76 +77,174 @@ Status RemoteContext::Begin(std::span<const Token> tokens, const Plan& plan) {
   request.n_tokens = plan.n_context;
   request.block_size = plan.block_size;
   request.anchor_size = plan.anchor_size;
-  for (std::size_t rank = 1; rank < runs_.size(); ++rank) {
-    if (runs_[rank].size() == 0) continue;
-    request.first_block = runs_[rank].begin;
-    request.last_block = runs_[rank].end;
+  request.spread = static_cast<std::int32_t>(choice.spread);
+  request.n_places = static_cast<std::int32_t>(ranks.size());
+  for (std::size_t place = 0; place < ranks.size(); ++place) {
+    const int rank = ranks[place];
+    if (rank == 0) continue;
+    const HostShare& share = choice.shares[static_cast<std::size_t>(rank)];
+    request.place = static_cast<std::int32_t>(place);
+    const Neighbours neighbours = NeighboursOf(ranks, place, choice.spread);
+    request.previous = neighbours.previous;
+    request.next = neighbours.next;
+    if (choice.spread != Spread::kRing) {
+      request.first_block = share.held.front().begin / plan.block_size;
+      request.last_block = (share.held.front().end + plan.block_size - 1) / plan.block_size;
+    }
     Writer writer(Kind::kEncode, &message_);
     writer.Put(request);
     writer.PutAll(tokens);
-    if (Status sent = group.Send(static_cast<int>(rank), message_); !sent) return sent;
-    held_[rank] = TokensOfBlocks(plan, runs_[rank]);
+    const Status sent = hosts_->group->Send(rank, Channel::kTalk, message_);
+    if (!sent) return WorldError("while encoding, " + sent.error().message);
+    others_[static_cast<std::size_t>(rank)].held = share.held;
   }
   return Ok();
 }
 
+Status RemoteContext::Encode(std::span<const Token> tokens, const Plan& plan,
+                             const SpreadChoice& choice, KvStore& store, Profile* profile,
+                             const Progress& progress, const std::stop_token& stop) {
+  if (Status begun = Begin(tokens, plan, choice); !begun) return begun;
+  const Neighbours neighbours = NeighboursOf(RanksOf(choice), 0, choice.spread);
+  const bool takes_part = !choice.shares.front().passes.empty();
+  std::unique_ptr<KeyRoute> route;
+  if (takes_part && (neighbours.next >= 0 || neighbours.previous >= 0)) {
+    route = MakeKeyRoute(*hosts_->group, neighbours, hosts_->patience);
+  }
+  const Status own = EncodeOwn(tokens, plan, choice, store, profile, progress, stop, route.get());
+  if (!own) {
+    // The others stop, and stay of use. Where they are the reason, that may fail too; it is not
+    // the first.
+    if (!told_to_stop_) static_cast<void>(TellToStop());
+    if (own.error().kind != ErrorKind::kCancelled && broken_) return own;
+    if (route != nullptr && !route->Close()) return own;
+    static_cast<void>(Wait({[](std::size_t, double) {}, [](std::int64_t) {}}, {}));
+    return own;
+  }
+  if (route != nullptr) {
+    if (Status closed = route->Close(); !closed) return closed;
+  }
+  return Wait(progress, stop);
+}
+
+Status RemoteContext::EncodeOwn(std::span<const Token> tokens, const Plan& plan,
+                                const SpreadChoice& choice, KvStore& store, Profile* profile,
+                                const Progress& progress, const std::stop_token& stop,
+                                KeyRoute* route) {
+  if (choice.shares.front().passes.empty()) return Ok();
+  std::vector<HostShare> shares;
+  for (const HostShare& share : choice.shares) {
+    if (!share.passes.empty()) shares.push_back(share);
+  }
+  ShareWork work;
+  work.spread = choice.spread;
+  work.shares = shares;
+  work.anchor_size = plan.anchor_size;
+  work.context = id_;
+  work.route = route;
+  work.stop = stop;
+  work.on_progress = [&](std::size_t pass, double done) {
+    progress.on_own(pass, done);
+    return HearAll(progress);
+  };
+  work.look = [&]() -> Status {
+    if (stop.stop_requested()) return Cancelled("cancelled");
+    return HearAll(progress);
+  };
+  const Status encoded = EncodeShare(*model_, tokens, work, store, profile);
+  if (encoded || (encoded.error().kind == ErrorKind::kCancelled && stop.stop_requested())) {
+    return encoded;
+  }
+  return route == nullptr || broken_ ? encoded : Status(FirstReason(encoded.error()));
+}
+
+// Keys that do not come may be missing for a host further away, of which the one before this has
+// something to tell, now or in a moment.
+Error RemoteContext::FirstReason(const Error& seen) {
+  const auto end = std::chrono::steady_clock::now() + hosts_->patience / 4;
+  while (std::chrono::steady_clock::now() < end) {
+    for (std::size_t rank = 1; rank < others_.size(); ++rank) {
+      const auto from = static_cast<int>(rank);
+      if (!hosts_->group->HasMessage(from, Channel::kTalk)) continue;
+      const Result<Bytes> message = hosts_->group->Receive(from, Channel::kTalk, hosts_->patience);
+      if (!message) continue;
+      broken_ = true;
+      Reader reader(*message);
+      if (KindOf(&reader) == Kind::kFailed) return Failed(from, reader.Text());
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  broken_ = true;
+  return WorldError("while encoding, " + seen.message);
+}
+
 Status RemoteContext::TellToStop() {
-  if (told_to_stop_) return Ok();
   told_to_stop_ = true;
   Writer(Kind::kStop, &message_).Put(ContextId{id_});
-  for (std::size_t rank = 1; rank < held_.size(); ++rank) {
-    if (held_[rank].size() == 0) continue;
-    const Status sent = hosts_->group->Send(static_cast<int>(rank), message_);
+  for (std::size_t rank = 1; rank < others_.size(); ++rank) {
+    if (others_[rank].held.empty()) continue;
+    const Status sent = hosts_->group->Send(static_cast<int>(rank), Channel::kTalk, message_);
     if (!sent) return sent;
   }
   return Ok();
 }
 
-// Until that rank is done; the tokens that it has encoded.
-Result<std::int64_t> RemoteContext::WaitFor(int rank,
-                                            const std::function<void(std::int64_t)>& on_progress,
-                                            const std::stop_token& stop) {
-  while (true) {
-    if (stop.stop_requested()) {
-      if (Status told = TellToStop(); !told) return told.error();
-    }
-    Result<Bytes> message = hosts_->group->Receive(rank, hosts_->patience);
-    if (!message) return WorldError("while encoding, " + message.error().message);
-    Reader reader(*message);
-    const Kind kind = KindOf(&reader);
-    if (kind == Kind::kFailed) return Failed(rank, reader.Text());
-    HostProgress progress;
-    const bool known = kind == Kind::kProgress || kind == Kind::kDone;
-    if (!known || !reader.Take(&progress) || reader.left() > 0 || progress.context != id_) {
-      return Garbled(rank, "expected how far its blocks are");
-    }
-    if (kind == Kind::kDone) return progress.n_done;
-    on_progress(progress.n_done);
+// One message of that rank about its share.
+Status RemoteContext::Hear(int rank, const Progress& progress) {
+  Result<Bytes> message = hosts_->group->Receive(rank, Channel::kTalk, hosts_->patience);
+  broken_ = true;  // unless all is well
+  if (!message) return WorldError("while encoding, " + message.error().message);
+  Reader reader(*message);
+  const Kind kind = KindOf(&reader);
+  if (kind == Kind::kFailed) return Failed(rank, reader.Text());
+  HostProgress heard;
+  const bool known = kind == Kind::kProgress || kind == Kind::kDone;
+  if (!known || !reader.Take(&heard) || reader.left() > 0 || heard.context != id_) {
+    return Garbled(rank, "expected how far its part is");
   }
+  broken_ = false;
+  Other& other = others_[static_cast<std::size_t>(rank)];
+  other.n_done = heard.n_done;
+  other.is_done = kind == Kind::kDone;
+  std::int64_t n_done = 0;
+  for (const Other& each : others_) n_done += each.n_done;
+  progress.on_others(n_done);
+  return Ok();
 }
 
-Status RemoteContext::Wait(const std::function<void(std::int64_t)>& on_progress,
-                           const std::stop_token& stop) {
-  std::int64_t before = 0;  // of the ranks that are done
-  for (std::size_t rank = 1; rank < held_.size(); ++rank) {
-    if (held_[rank].size() == 0) continue;
-    const Result<std::int64_t> done = WaitFor(
-        static_cast<int>(rank), [&](std::int64_t n) { on_progress(before + n); }, stop);
-    if (!done) return done.error();
-    before += *done;
+// What has arrived up to now.
+Status RemoteContext::HearAll(const Progress& progress) {
+  if (Status alive = hosts_->group->Alive(); !alive) {
+    broken_ = true;
+    return WorldError("while encoding, " + alive.error().message);
+  }
+  for (std::size_t rank = 1; rank < others_.size(); ++rank) {
+    const Other& other = others_[rank];
+    while (!other.held.empty() && !other.is_done &&
+           hosts_->group->HasMessage(static_cast<int>(rank), Channel::kTalk)) {
+      if (Status heard = Hear(static_cast<int>(rank), progress); !heard) return heard;
+    }
+  }
+  return Ok();
+}
+
+Status RemoteContext::Wait(const Progress& progress, const std::stop_token& stop) {
+  for (std::size_t rank = 1; rank < others_.size(); ++rank) {
+    while (!others_[rank].held.empty() && !others_[rank].is_done) {
+      if (stop.stop_requested() && !told_to_stop_) {
+        if (Status told = TellToStop(); !told) return told;
+      }
+      if (Status heard = Hear(static_cast<int>(rank), progress); !heard) return heard;
+    }
   }
   return told_to_stop_ ? Status(Cancelled("cancelled")) : Ok();
 }
 
-void RemoteContext::Stop() {
-  std::stop_source now;
-  now.request_stop();
-  static_cast<void>(Wait([](std::int64_t) {}, now.get_token()));  // its reason is not the first
-}
-
 void RemoteContext::Truncate(std::int64_t n) { end_ = std::min(end_, n); }
 
-Status RemoteContext::Ask(int layer, const AttendCall& call) {
+Status RemoteContext::Ask(int layer, std::span<const AttendCall> calls) {
+  ASTER_CHECK(calls.size() == 1, "%zu runs of tokens", calls.size());
+  const AttendCall& call = calls.front();
   asked_.clear();
   AttendRequest request;
   request.context = id_;
@@ -142,6 +257,7 @@ Status RemoteContext::Ask(int layer, const AttendCall& call) {
   request.head_dim_v = call.head_dim_v;
   request.scale = call.scale;
   request.softcap = call.softcap;
+  request.bf16 = hosts_->options.bf16_partials ? 1 : 0;
   Writer writer(Kind::kAttend, &message_);
   writer.Put(request);
   for (std::int64_t token = 0; token < call.n_tokens; ++token) {
@@ -150,35 +266,35 @@ Status RemoteContext::Ask(int layer, const AttendCall& call) {
       writer.PutAll(std::span(row, static_cast<std::size_t>(call.head_dim)));
     }
   }
-  for (std::size_t rank = 1; rank < held_.size(); ++rank) {
-    if (held_[rank].size() == 0 || held_[rank].begin >= end_) continue;
-    if (Status sent = hosts_->group->Send(static_cast<int>(rank), message_); !sent) return sent;
+  for (std::size_t rank = 1; rank < others_.size(); ++rank) {
+    const std::vector<KeyRange>& held = others_[rank].held;
+    if (held.empty() || held.front().begin >= end_) continue;
+    const Status sent = hosts_->group->Send(static_cast<int>(rank), Channel::kTalk, message_);
+    if (!sent) return WorldError("while answering, " + sent.error().message);
     asked_.push_back(static_cast<int>(rank));
   }
   return Ok();
 }
 
-Status RemoteContext::Join(const AttendCall& call) {
-  const auto dim_v = static_cast<std::size_t>(call.head_dim_v);
+Status RemoteContext::Join(int, std::span<const AttendCall> calls) {
+  const AttendCall& call = calls.front();
   const auto rows = static_cast<std::size_t>(call.n_tokens * call.n_heads);
-  std::vector<float> out(rows * dim_v), lse(rows);
+  const std::size_t n = rows * static_cast<std::size_t>(call.head_dim_v);
+  std::vector<float> out(n), lse(rows);
+  std::vector<std::uint16_t> rounded(hosts_->options.bf16_partials ? n : 0);
   for (const int rank : asked_) {
-    Result<Bytes> message = hosts_->group->Receive(rank, hosts_->patience);
+    Result<Bytes> message = hosts_->group->Receive(rank, Channel::kTalk, hosts_->patience);
     if (!message) return WorldError("while answering, " + message.error().message);
     Reader reader(*message);
     const Kind kind = KindOf(&reader);
     if (kind == Kind::kFailed) return Failed(rank, reader.Text());
-    const bool whole = kind == Kind::kAttended && reader.TakeAll(std::span(out)) &&
-                       reader.TakeAll(std::span(lse)) && reader.left() == 0;
+    const bool has_out =
+        rounded.empty() ? reader.TakeAll(std::span(out)) : reader.TakeAll(std::span(rounded));
+    const bool whole =
+        kind == Kind::kAttended && has_out && reader.TakeAll(std::span(lse)) && reader.left() == 0;
     if (!whole) return Garbled(rank, "expected what it attended");
-    for (std::int64_t token = 0; token < call.n_tokens; ++token) {
-      for (int head = 0; head < call.n_heads; ++head) {
-        const auto row = static_cast<std::size_t>(token * call.n_heads + head);
-        float* const into = call.out + token * call.out_token_stride + head * call.out_head_stride;
-        Merge({{into, dim_v}, {call.lse + row, 1}}, {{&out[row * dim_v], dim_v}, {&lse[row], 1}},
-              dim_v);
-      }
-    }
+    std::transform(rounded.begin(), rounded.end(), out.begin(), FromBf16);
+    MergeInto(call, out, lse);
   }
   return Ok();
 }
@@ -208,7 +324,7 @@ Result<Hosts> Hosts::FromEnvironment(const HostOptions& options) {
   state->team = std::make_shared<internal::HostTeam>();
   state->team->group = state->group.get();
   state->team->patience = Patience(options.timeout);
-  state->team->weights = options.weights;
+  state->team->options = options;
   Hosts hosts(std::move(state));
   if (std::ssize(options.weights) > hosts.size()) {
     return InvalidArgument("weights for " + std::to_string(options.weights.size()) +
@@ -224,7 +340,14 @@ void Hosts::Share(Model& model) {
   if (size() > 1) internal::HostTeam::Join(model, state_->team);
 }
 
-Status Hosts::Serve(Model& model) { return internal::ServeHost(model, *state_->group); }
+Result<SpreadChoice> Hosts::Choose(const Model& model, const Plan& plan) {
+  const std::lock_guard talk(state_->team->talk);
+  return state_->team->Choose(*internal::ModelAccess::StateOf(model), plan);
+}
+
+Status Hosts::Serve(Model& model) {
+  return internal::ServeHost(model, *state_->group, state_->team->patience);
+}
 
 void Hosts::Refuse(const Error& why) { internal::RefuseToServe(*state_->group, why.message); }
 

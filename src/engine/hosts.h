@@ -11,14 +11,20 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <string>
 #include <vector>
 
+#include "aster/hosts.h"
 #include "aster/model.h"
 #include "aster/plan.h"
+#include "aster/profile.h"
+#include "aster/spread.h"
 #include "cluster/group.h"
+#include "engine/key_route.h"
+#include "kvstore/kv_store.h"
 #include "llama/device.h"
 
 namespace aster::internal {
@@ -28,26 +34,26 @@ class ModelState;
 // The hosts of one query host's contexts.
 struct HostTeam {
   Group* group = nullptr;
-  Patience patience{30};        // longest silence of a host that has work
-  std::vector<double> weights;  // speed of each host against the others; empty: all alike
+  Patience patience{30};  // longest silence of a host that has work
+  HostOptions options;    // timeout aside
   std::uint64_t next_context = 1;
   // Held for as long as what is said belongs together: an encoding, a pass of the model, a
   // farewell.
   std::mutex talk;
+  std::optional<HostSpeed> speed;  // once it was measured
 
   // Lets the model's contexts be spread over the group from now on.
   static void Join(Model& model, std::shared_ptr<HostTeam> hosts);
-  // The blocks of each host.
-  std::vector<KeyRange> Deal(const Plan& plan) const;
-  // Tokens of a plan that the query host holds.
-  std::int64_t OwnTokens(const Plan& plan) const;
+  // As Hosts::Choose. REQUIRES: `talk` is held.
+  Result<SpreadChoice> Choose(ModelState& model, const Plan& plan);
   // Tells the other hosts that there is no more work: their ServeHost returns.
   Status End();
 };
 
 // The work of a context host: until End, or until the query host is gone. Errors: kWorld, told to
 // the query host too where it can still be reached.
-Status ServeHost(Model& model, Group& group);
+// patience: how long a neighbour may send no keys.
+Status ServeHost(Model& model, Group& group, Patience patience);
 // Tells the query host why this host cannot work.
 void RefuseToServe(Group& group, const std::string& why);
 
@@ -57,34 +63,47 @@ class RemoteContext : public OtherKeys {
   RemoteContext(std::shared_ptr<HostTeam> hosts, std::shared_ptr<ModelState> model);
   ~RemoteContext() override;  // the hosts forget it
 
-  // Blocks of the query host itself.
-  KeyRange own_blocks() const { return runs_.front(); }
-  // Deals the blocks out and tells every other host to start on its own.
-  Status Begin(std::span<const Token> tokens, const Plan& plan);
-  // Waits until all are done; on_progress(tokens that they have encoded) as they tell. Raised,
-  // `stop` stops them: kCancelled.
-  Status Wait(const std::function<void(std::int64_t)>& on_progress, const std::stop_token& stop);
-  // Stops them and waits until they have: the context comes to nothing.
-  void Stop();
+  // Tells every other host to start on its share, then does the query host's own, into `store`, and
+  // waits until all are done. on_own and on_others tell how far that is: of a pass of the own
+  // share, and the others' tokens. A raised `stop` stops all: kCancelled.
+  struct Progress {
+    std::function<void(std::size_t pass, double done)> on_own;
+    std::function<void(std::int64_t n_tokens)> on_others;
+  };
+  Status Encode(std::span<const Token> tokens, const Plan& plan, const SpreadChoice& choice,
+                KvStore& store, Profile* profile, const Progress& progress,
+                const std::stop_token& stop);
   // Keys from this position on are no longer part of the context.
   void Truncate(std::int64_t n);
 
-  Status Ask(int layer, const AttendCall& call) override;
-  Status Join(const AttendCall& call) override;
+  Status Ask(int layer, std::span<const AttendCall> calls) override;
+  Status Join(int layer, std::span<const AttendCall> calls) override;
 
  private:
+  Status Begin(std::span<const Token> tokens, const Plan& plan, const SpreadChoice& choice);
+  Status EncodeOwn(std::span<const Token> tokens, const Plan& plan, const SpreadChoice& choice,
+                   KvStore& store, Profile* profile, const Progress& progress,
+                   const std::stop_token& stop, KeyRoute* route);
+  Error FirstReason(const Error& seen);
   Status TellToStop();
-  Result<std::int64_t> WaitFor(int rank, const std::function<void(std::int64_t)>& on_progress,
-                               const std::stop_token& stop);
+  Status Hear(int rank, const Progress& progress);
+  Status HearAll(const Progress& progress);
+  Status Wait(const Progress& progress, const std::stop_token& stop);
 
   std::shared_ptr<HostTeam> hosts_;
   std::shared_ptr<ModelState> model_;
   std::uint64_t id_;
-  std::int64_t end_ = 0;        // keys before it are visible
-  std::vector<KeyRange> runs_;  // blocks of each rank
-  std::vector<KeyRange> held_;  // their tokens
-  std::vector<int> asked_;      // ranks whose answer is on its way
+  std::int64_t end_ = 0;  // keys before it are visible
+  // Of each rank: the tokens that it holds, and how many it has encoded up to now.
+  struct Other {
+    std::vector<KeyRange> held;
+    std::int64_t n_done = 0;
+    bool is_done = false;
+  };
+  std::vector<Other> others_;  // by rank; of the query host itself, nothing
+  std::vector<int> asked_;     // ranks whose answer is on its way
   bool told_to_stop_ = false;
+  bool broken_ = false;  // a host failed: no more is to be heard from it
   Bytes message_;
 };
 

@@ -214,6 +214,65 @@ void KvStore::Append(int layer, std::int64_t first, std::int64_t n, const Bf16Ro
   }
 }
 
+std::size_t KvStore::LayerElements(int layer) const {
+  const LayerShape& shape = layers_[layer];
+  return static_cast<std::size_t>(shape.n_kv_heads) * (ElementsK(shape) + ElementsV(shape));
+}
+
+std::size_t KvStore::CopyBytes(int layer, KeyRange range) const {
+  const auto page = static_cast<std::int64_t>(kPageTokens);
+  const std::int64_t n_pages = range.size() > 0 ? PagesFor(range.end) - range.begin / page : 0;
+  return static_cast<std::size_t>(n_pages) * LayerElements(layer) * sizeof(std::uint16_t);
+}
+
+void KvStore::CopyOut(int layer, KeyRange range, std::span<std::byte> to) const {
+  ASTER_CHECK(to.size() == CopyBytes(layer, range), "%zu bytes", to.size());
+  const std::size_t n_bytes = LayerElements(layer) * sizeof(std::uint16_t);
+  if (n_bytes == 0) return;  // a layer without a cache of its own
+  auto page = static_cast<std::size_t>(range.begin) / kPageTokens;
+  for (; !to.empty(); to = to.subspan(n_bytes), ++page) {
+    ASTER_CHECK(pages_[page] != nullptr, "page %zu was skipped", page);
+    std::memcpy(to.data(), pages_[page] + places_[layer].front().k_offset, n_bytes);
+  }
+}
+
+void KvStore::CopyIn(int layer, KeyRange range, std::span<const std::byte> from) {
+  ASTER_CHECK(from.size() == CopyBytes(layer, range), "%zu bytes", from.size());
+  const std::size_t n_bytes = LayerElements(layer) * sizeof(std::uint16_t);
+  if (n_bytes == 0) return;
+  const LayerShape& shape = layers_[layer];
+  const std::size_t first_place = places_[layer].front().k_offset;
+  std::vector<std::uint16_t> packed(LayerElements(layer));
+  for (std::int64_t begin = range.begin; begin < range.end; from = from.subspan(n_bytes)) {
+    const std::int64_t page = begin / static_cast<std::int64_t>(kPageTokens);
+    const std::int64_t page_begin = page * static_cast<std::int64_t>(kPageTokens);
+    const auto in_page = static_cast<std::size_t>(begin - page_begin);
+    const auto end =
+        std::min<std::size_t>(static_cast<std::size_t>(range.end - page_begin), kPageTokens);
+    std::uint16_t* to = pages_[static_cast<std::size_t>(page)];
+    ASTER_CHECK(to != nullptr, "page %lld was skipped", static_cast<long long>(page));
+    if (in_page == 0 && end == kPageTokens) {
+      std::memcpy(to + first_place, from.data(), n_bytes);
+    } else {
+      std::memcpy(packed.data(), from.data(), n_bytes);
+      for (const Place& place : places_[layer]) {
+        for (std::size_t token = in_page; token < end; ++token) {
+          for (int dim = 0; dim < shape.head_dim; ++dim) {
+            const std::size_t at = place.k_offset + OffsetK(shape.head_dim, token, dim);
+            to[at] = packed[at - first_place];
+          }
+          for (int dim = 0; dim < shape.head_dim_v; ++dim) {
+            const std::size_t at = place.v_offset + OffsetV(shape.head_dim_v, token, dim);
+            to[at] = packed[at - first_place];
+          }
+        }
+      }
+    }
+    begin = page_begin + static_cast<std::int64_t>(end);
+  }
+  written_ = std::max(written_, range.end);
+}
+
 void KvStore::Truncate(std::int64_t n_tokens) {
   ASTER_CHECK(n_tokens >= 0, "%lld tokens", static_cast<long long>(n_tokens));
   size_ = std::min(size_, n_tokens);

@@ -6,10 +6,12 @@
 // may be read by many threads while nothing writes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "aster/key_range.h"
 #include "aster/status.h"
 #include "kvstore/layout.h"
 
@@ -54,6 +56,13 @@ class KvStore {
   // and must not be read. REQUIRES: n_tokens >= size().
   void Skip(std::int64_t n_tokens);
 
+  // One layer's K and V of a range of tokens, packed as here, for another store of the same shape:
+  // whole pages, so also of their other tokens. REQUIRES: the range was appended.
+  std::size_t CopyBytes(int layer, KeyRange range) const;
+  void CopyOut(int layer, KeyRange range, std::span<std::byte> to) const;
+  // Only the tokens of the range are taken over. REQUIRES: Reserve; from.size() is CopyBytes.
+  void CopyIn(int layer, KeyRange range, std::span<const std::byte> from);
+
   // Tokens that all layers hold or that were skipped. Set by the engine once a whole step is in.
   std::int64_t size() const { return size_; }
   void set_size(std::int64_t n_tokens) { size_ = n_tokens; }
@@ -75,6 +84,7 @@ class KvStore {
   };
 
   void ReleasePages(std::size_t n_keep);
+  std::size_t LayerElements(int layer) const;  // of one page
 
   std::vector<LayerShape> layers_;
   std::vector<std::vector<Place>> places_;  // [layer][kv_head]

@@ -1,27 +1,37 @@
-// A llama_batch over the caller's tokens, for one sequence.
+// A llama_batch over the caller's tokens. A sequence's positions must be continuous, so each run of
+// positions is a sequence of its own.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "aster/key_range.h"
 #include "aster/model.h"
 #include "llama.h"
 
 namespace aster {
 
-// Owns positions and flags; the tokens stay the caller's. n_outputs counts from the end.
+// Owns positions (those of `places`) and flags; the tokens stay the caller's. n_outputs counts from
+// the end.
 class TokenBatch {
  public:
-  TokenBatch(std::span<const Token> tokens, std::int64_t first_position, std::int64_t n_outputs)
+  TokenBatch(std::span<const Token> tokens, std::span<const KeyRange> places,
+             std::int64_t n_outputs)
       : positions_(tokens.size()),
         n_seq_ids_(tokens.size(), 1),
-        seq_ids_(tokens.size(), &sequence_),
+        sequences_(places.size()),
+        seq_ids_(tokens.size()),
         wants_logits_(tokens.size(), 0) {
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-      positions_[i] = static_cast<llama_pos>(first_position + static_cast<std::int64_t>(i));
+    std::size_t i = 0;
+    for (std::size_t p = 0; p < places.size(); ++p) {
+      sequences_[p] = static_cast<llama_seq_id>(p);
+      for (std::int64_t at = places[p].begin; at < places[p].end; ++at, ++i) {
+        positions_[i] = static_cast<llama_pos>(at);
+        seq_ids_[i] = &sequences_[p];
+      }
     }
-    for (std::int64_t i = 1; i <= n_outputs; ++i) wants_logits_[tokens.size() - i] = 1;
+    for (std::int64_t n = 1; n <= n_outputs; ++n) wants_logits_[tokens.size() - n] = 1;
     batch_.n_tokens = static_cast<std::int32_t>(tokens.size());
     batch_.token = const_cast<llama_token*>(tokens.data());  // llama_decode does not write them
     batch_.pos = positions_.data();
@@ -35,9 +45,9 @@ class TokenBatch {
   const llama_batch& get() const { return batch_; }
 
  private:
-  llama_seq_id sequence_ = 0;
   std::vector<llama_pos> positions_;
   std::vector<std::int32_t> n_seq_ids_;
+  std::vector<llama_seq_id> sequences_;  // of each place
   std::vector<llama_seq_id*> seq_ids_;
   std::vector<std::int8_t> wants_logits_;
   llama_batch batch_ = {};

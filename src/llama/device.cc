@@ -88,14 +88,33 @@ bool Supports(ggml_backend_dev_t, const ggml_tensor* op) {
   }
 }
 
+// A run of the step's tokens: which of them, and the position of the first.
+struct Run {
+  std::int64_t first, end, position;
+};
+
+// The run that the step's nth token is in.
+Run RunOf(const ServedStep& step, std::int64_t n) {
+  Run run{0, 0, 0};
+  for (const KeyRange& place : step.places) {
+    run = {run.end, run.end + place.size(), place.begin};
+    if (n < run.end) return run;
+  }
+  ASTER_CHECK(false, "token %lld of a step", static_cast<long long>(n));
+  return run;
+}
+
 // The mask llama.cpp built must say what the step assumes: the ubatch's tokens lie in cells
-// 0..n_tokens-1 in order, each sees itself and those before it, within its window. Three rows are
-// looked at: enough to catch a layer whose window was read wrongly.
+// 0..n_tokens-1 in order, each sees itself and those before it of its run, within its window. Three
+// rows are looked at: enough to catch a layer whose window was read wrongly. That a run also sees
+// those before it only Aster knows.
 bool MaskAgrees(const ggml_tensor* mask, const Window& window, const ServedStep& step) {
   for (const std::int64_t row : {std::int64_t{0}, step.n_tokens / 2, step.n_tokens - 1}) {
     const auto* cells = reinterpret_cast<const ggml_fp16_t*>(static_cast<const char*>(mask->data) +
                                                              row * mask->nb[1]);
-    const std::int64_t begin = WindowBegin(window, step.first + row) - step.first;
+    const Run run = RunOf(step, row);
+    const std::int64_t to_cell = run.first - run.position;
+    const std::int64_t begin = std::max(WindowBegin(window, row - to_cell) + to_cell, run.first);
     for (std::int64_t cell = 0; cell < mask->ne[0]; ++cell) {
       const bool seen = ggml_fp16_to_fp32(cells[cell]) == 0.0f;
       if (seen != (cell <= row && cell >= begin)) return false;
@@ -132,7 +151,12 @@ bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tenso
     return FailStep(step, "layer " + std::to_string(node.layer) + " changed its shape");
   }
   const auto start = std::chrono::steady_clock::now();
-  step.store->Append(node.layer, step.first, step.n_tokens, Rows(op->src[1]), Rows(op->src[2]));
+  Bf16Rows k = Rows(op->src[1]), v = Rows(op->src[2]);
+  for (const KeyRange& place : step.places) {
+    step.store->Append(node.layer, place.begin, place.size(), k, v);
+    k.data += static_cast<std::size_t>(place.size()) * k.token_stride;
+    v.data += static_cast<std::size_t>(place.size()) * v.token_stride;
+  }
   step.profile.packing += SecondsSince(start);
   step.appended[node.layer] = true;
   if (step.n_tokens >= kMinTokensToForget) {
@@ -142,23 +166,18 @@ bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tenso
   return true;
 }
 
-bool Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
+// One call for each run of the step's tokens; `ranges` grows with them and lives as long.
+std::vector<AttendCall> CallsOf(ServedStep& step, const AttentionNode& node, ggml_tensor* op,
+                                std::span<const KvView> views, std::vector<KeyRange>& ranges) {
   const ggml_tensor* q = op->src[0];
-  const std::vector<KvView> views = step.store->Views(node.layer);
-  std::vector<KeyRange> ranges(step.visible.begin(), step.visible.end());
-  ranges.push_back({step.first, step.first + step.n_tokens});
-
   AttendCall call;
   call.q = static_cast<const float*>(q->data);
   call.q_token_stride = static_cast<std::int64_t>(q->nb[1] / sizeof(float));
   call.q_head_stride = static_cast<std::int64_t>(q->nb[2] / sizeof(float));
-  call.n_tokens = step.n_tokens;
   call.n_heads = node.n_heads;
   call.head_dim = node.shape.head_dim;
   call.head_dim_v = node.shape.head_dim_v;
   call.kv = views;
-  call.ranges = ranges;
-  call.first_position = step.first;
   call.window = step.windows[node.layer];
   call.scale = OpParam(op, 0);
   call.softcap = OpParam(op, 2);
@@ -166,17 +185,39 @@ bool Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
   call.out = static_cast<float*>(op->data);
   call.out_token_stride = static_cast<std::int64_t>(op->nb[2] / sizeof(float));
   call.out_head_stride = static_cast<std::int64_t>(op->nb[1] / sizeof(float));
+  if (step.others != nullptr) {
+    step.lse.resize(static_cast<std::size_t>(step.n_tokens * call.n_heads));
+    call.lse = step.lse.data();
+  }
   call.n_threads = step.n_threads;
+
+  ranges.assign(step.visible.begin(), step.visible.end());
+  ranges.insert(ranges.end(), step.places.begin(), step.places.end());
+  std::vector<AttendCall> calls;
+  for (std::size_t i = 0; i < step.places.size(); ++i) {
+    call.n_tokens = step.places[i].size();
+    call.first_position = step.places[i].begin;
+    call.ranges = std::span(ranges).first(step.visible.size() + i + 1);
+    calls.push_back(call);
+    call.q += call.n_tokens * call.q_token_stride;
+    call.out += call.n_tokens * call.out_token_stride;
+    if (call.lse != nullptr) call.lse += call.n_tokens * call.n_heads;
+  }
+  return calls;
+}
+
+bool Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
+  const std::vector<KvView> views = step.store->Views(node.layer);
+  std::vector<KeyRange> ranges;
+  const std::vector<AttendCall> calls = CallsOf(step, node, op, views, ranges);
   if (step.others == nullptr) {
-    step.attender->Attend(call);
+    step.attender->Attend(calls);
     return true;
   }
-  step.lse.resize(static_cast<std::size_t>(call.n_tokens * call.n_heads));
-  call.lse = step.lse.data();
-  Status status = step.others->Ask(node.layer, call);
+  Status status = step.others->Ask(node.layer, calls);
   if (status) {
-    step.attender->Attend(call);
-    status = step.others->Join(call);
+    step.attender->Attend(calls);
+    status = step.others->Join(node.layer, calls);
   }
   return status.ok() || FailStep(step, status.error().message);
 }

@@ -32,14 +32,16 @@ struct AttentionNode {
   LayerShape shape;
 };
 
-// Keys that this process does not hold: other hosts attend to them for it.
+// Keys of other hosts. A step has one call for each run of its tokens; their K and V are in the
+// store.
 class OtherKeys {
  public:
   virtual ~OtherKeys() = default;
-  // Hands the layer's queries out; the answers may be on their way while the caller attends.
-  virtual Status Ask(int layer, const AttendCall& call) = 0;
-  // Merges the answers into call.out and call.lse, which hold the caller's own result.
-  virtual Status Join(const AttendCall& call) = 0;
+  // Before the caller attends: hands out what others need, fetches what the store lacks. Answers
+  // may be on their way while the caller attends.
+  virtual Status Ask(int layer, std::span<const AttendCall> calls) = 0;
+  // Merges what other keys give into each call's out and lse, which hold the caller's own result.
+  virtual Status Join(int layer, std::span<const AttendCall> calls) = 0;
 };
 
 // What the llama_decode under way is for: where its keys go, what its queries see.
@@ -47,10 +49,10 @@ struct ServedStep {
   KvStore* store = nullptr;  // null: only record the nodes, compute nothing
   Attender* attender = nullptr;
   CrowdWatch* crowd = nullptr;        // looks around between the nodes; may be null
-  std::span<const KeyRange> visible;  // before `first`; the step's own tokens are added
-  OtherKeys* others = nullptr;        // also visible, all of them; null: there are none
+  std::span<const KeyRange> visible;  // before the step; its own tokens are added
+  OtherKeys* others = nullptr;        // null: there are none
   std::span<const Window> windows;    // per layer
-  std::int64_t first = 0;             // position of the step's first token
+  std::span<const KeyRange> places;   // positions of the step's tokens, in order
   std::int64_t n_tokens = 0;
   int n_threads = 0;         // of attention; 0 = the attender's
   int n_nodes_expected = 0;  // attention nodes of one pass
@@ -59,7 +61,7 @@ struct ServedStep {
 
   std::vector<AttentionNode> nodes;  // served so far, in order
   std::vector<bool> appended;        // per layer: this step's K and V are in the store
-  std::vector<float> lse;            // of the layer, to merge by
+  std::vector<float> lse;            // of the layer, call by call, to merge by
   Profile profile;
   std::string error;  // why the step failed
 };

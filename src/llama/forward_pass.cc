@@ -1,9 +1,11 @@
 #include "llama/forward_pass.h"
 
+#include <algorithm>
 #include <exception>
 
 #include "base/check.h"
 #include "base/system.h"
+#include "llama-ext.h"
 #include "llama.h"
 #include "llama/batch.h"
 #include "llama/device.h"
@@ -32,8 +34,11 @@ llama_context_params ContextParams(const ForwardOptions& options) {
   params.n_ctx = cells;
   params.n_batch = static_cast<std::uint32_t>(options.ubatch_size);
   params.n_ubatch = static_cast<std::uint32_t>(options.ubatch_size);
-  params.n_seq_max = 1;
-  params.n_outputs_max = static_cast<std::uint32_t>(options.max_outputs);
+  params.n_seq_max = static_cast<std::uint32_t>(options.max_places);
+  params.kv_unified = true;
+  // llama.cpp looks at a graph with an output for each sequence.
+  params.n_outputs_max =
+      static_cast<std::uint32_t>(std::max<std::int64_t>(options.max_outputs, options.max_places));
   params.n_threads = options.n_threads;
   params.n_threads_batch = options.n_threads;
   params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
@@ -111,10 +116,12 @@ Status ForwardPass::LookAtGraph() {
   if (llama_get_memory(context_) == nullptr) {
     return WorldError(what + " cannot be served: it keeps no KV cache");
   }
+  const KeyRange place = {0, 1};
   ServedStep step;
+  step.places = {&place, 1};
   step.n_tokens = 1;
   const Token token = 0;
-  const TokenBatch batch({&token, 1}, 0, 1);
+  const TokenBatch batch({&token, 1}, {&place, 1}, 1);
   {
     const DeviceScope scope(&step, linear_.get());
     const int result = llama_decode(context_, batch.get());
@@ -142,18 +149,39 @@ Status ForwardPass::LookAtGraph() {
   return Ok();
 }
 
-Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, std::int64_t first,
+namespace {
+
+// Takes the pages that the places need, and leaves out what lies before and between them.
+Status ReservePlaces(std::span<const KeyRange> places, KvStore& store) {
+  const std::int64_t before = store.size();
+  for (const KeyRange& place : places) {
+    store.Skip(place.begin);
+    if (Status status = store.Reserve(place.end); !status) {
+      store.Truncate(before);
+      return status;
+    }
+    store.set_size(place.end);
+  }
+  return Ok();
+}
+
+}  // namespace
+
+Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
+                                                std::span<const KeyRange> places,
                                                 std::span<const KeyRange> visible, KvStore& store,
                                                 Outputs outputs, std::stop_token stop,
                                                 OtherKeys* others) {
   const auto n = static_cast<std::int64_t>(tokens.size());
   const std::int64_t n_outputs = outputs == Outputs::kAll ? n : outputs == Outputs::kLast ? 1 : 0;
+  const std::int64_t before = store.size();
   ASTER_CHECK(n >= 1 && n <= options_.ubatch_size, "%lld tokens", static_cast<long long>(n));
   ASTER_CHECK(n_outputs <= options_.max_outputs, "%lld outputs", static_cast<long long>(n_outputs));
-  ASTER_CHECK(store.size() == first, "store holds %lld, step starts at %lld",
-              static_cast<long long>(store.size()), static_cast<long long>(first));
+  ASTER_CHECK(std::ssize(places) <= options_.max_places, "%zu places", places.size());
+  ASTER_CHECK(before <= places.front().begin, "store holds %lld, step starts at %lld",
+              static_cast<long long>(before), static_cast<long long>(places.front().begin));
   if (stop.stop_requested()) return Cancelled("cancelled");
-  if (Status status = store.Reserve(first + n); !status) return status.error();
+  if (Status status = ReservePlaces(places, store); !status) return status.error();
   // The peak of memory is the end of a long answer, which has no use for the panel.
   if (linear_ != nullptr && n < LinearLayers::kMinRows) linear_->Release();
 
@@ -164,7 +192,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
   step.visible = visible;
   step.others = others;
   step.windows = windows_;
-  step.first = first;
+  step.places = places;
   step.n_tokens = n;
   step.n_nodes_expected = n_nodes_;
   step.wants_output = n_outputs > 0;
@@ -179,7 +207,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
     llama_set_n_threads(context_, step.n_threads, options_.n_threads);
   }
 
-  const TokenBatch batch(tokens, first, n_outputs);
+  const TokenBatch batch(tokens, places, n_outputs);
   int result = 0;
   {
     const DeviceScope scope(&step, linear_.get());
@@ -190,28 +218,35 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens, s
   }
   profile_ = step.profile;
   if (result != 0) {
-    store.Truncate(first);
+    store.Truncate(before);
     if (stop.stop_requested()) return Cancelled("cancelled");
-    const std::string why = step.error.empty() ? TakeLlamaError() : step.error;
-    return WorldError("llama_decode failed (" + std::to_string(result) + "): " + why);
+    if (!step.error.empty()) return WorldError(step.error);
+    return WorldError("llama_decode failed (" + std::to_string(result) + "): " + TakeLlamaError());
   }
   ASTER_CHECK(static_cast<int>(step.nodes.size()) == n_nodes_, "%zu attention nodes, not %d",
               step.nodes.size(), n_nodes_);
-  store.set_size(first + n);
   if (n_outputs == 0) return std::span<const float>();
   return std::span<const float>(llama_get_logits(context_),
                                 static_cast<std::size_t>(n_outputs * model_.n_vocab()));
 }
 
 void ForwardPass::Attend(const KvStore& store, int layer, std::span<const KeyRange> ranges,
-                         AttendCall call) {
-  const std::vector<KvView> views = store.Views(layer);
+                         AttendCall call, int store_layer) {
+  const std::vector<KvView> views = store.Views(store_layer < 0 ? layer : store_layer);
   call.kv = views;
   call.ranges = ranges;
   call.window = windows_[static_cast<std::size_t>(layer)];
   crowd_.Look();
   call.n_threads = crowd_.n_threads_left();
   attender_.Attend(call);
+}
+
+std::int64_t ForwardPass::buffer_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& [type, memory] : llama_get_memory_breakdown(context_)) {
+    bytes += static_cast<std::int64_t>(memory.context + memory.compute);
+  }
+  return bytes;
 }
 
 }  // namespace aster

@@ -29,6 +29,7 @@ struct ForwardOptions {
   int n_threads = 1;
   std::int64_t ubatch_size = 512;
   std::int64_t max_outputs = 1;  // most logit rows of one step
+  int max_places = 1;            // most runs of positions in one step
   ModelOptions::Linear linear = ModelOptions::Linear::kAuto;
 };
 
@@ -45,19 +46,27 @@ class ForwardPass {
   ForwardPass(const ForwardPass&) = delete;
   ForwardPass& operator=(const ForwardPass&) = delete;
 
-  // Runs tokens at positions first, first + 1, ..., which see `visible` (all before first), what
-  // others hold (if not null), and each other causally; their K and V join the store, whose size
-  // becomes first + tokens.size(). Returns the logits, row-major [n_outputs, n_vocab], valid until
-  // the next Run. On error (kWorld, kCancelled) the store is as long as before. REQUIRES: 1 <=
-  // tokens.size() <= ubatch_size; store.size() == first.
-  Result<std::span<const float>> Run(std::span<const Token> tokens, std::int64_t first,
+  // Runs tokens at the positions of `places` (ascending, disjoint), which see `visible` (all before
+  // the places), what others hold (if not null), and each other causally. Their K and V join the
+  // store, whose size becomes the end of the last place; what lies between places is skipped.
+  // Returns the logits, row-major [n_outputs, n_vocab], valid until the next Run. On error (kWorld,
+  // kCancelled) the store is as long as before. REQUIRES: 1 <= tokens.size() <= ubatch_size, the
+  // sum of at most max_places places; store.size() <= places.front().begin.
+  Result<std::span<const float>> Run(std::span<const Token> tokens,
+                                     std::span<const KeyRange> places,
                                      std::span<const KeyRange> visible, KvStore& store,
                                      Outputs outputs, std::stop_token stop,
                                      OtherKeys* others = nullptr);
 
-  // Attends over ranges of a store for another host: `call` has its queries, shapes, positions and
-  // outputs; KV, ranges and window are filled in.
-  void Attend(const KvStore& store, int layer, std::span<const KeyRange> ranges, AttendCall call);
+  // Attends over ranges of a store for queries from elsewhere: `call` has queries, shapes,
+  // positions and outputs; KV, ranges and window of the layer are filled in. `store_layer`: where
+  // the store has the layer's keys, if not under its own number.
+  void Attend(const KvStore& store, int layer, std::span<const KeyRange> ranges, AttendCall call,
+              int store_layer = -1);
+
+  // Memory that llama.cpp allotted for a pass of ubatch_size tokens, in bytes.
+  std::int64_t buffer_bytes() const;
+  int n_passes_of_attention() const { return n_nodes_; }  // attention nodes of one pass
 
   std::span<const LayerShape> layers() const { return layers_; }
   int n_heads() const { return n_heads_; }  // of the first attention layer

@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -12,10 +11,8 @@ namespace aster {
 namespace {
 
 constexpr std::pair<Attention, std::string_view> kAttentionNames[] = {
-    {Attention::kAuto, "auto"},
-    {Attention::kDense, "dense"},
-    {Attention::kStar, "star"},
-    {Attention::kLlama, "llama"},
+    {Attention::kAuto, "auto"}, {Attention::kDense, "dense"}, {Attention::kStar, "star"},
+    {Attention::kRing, "ring"}, {Attention::kLlama, "llama"},
 };
 
 // Star that saves less than this is not worth what it gives up in accuracy.
@@ -50,7 +47,7 @@ std::optional<Error> RefuseSizes(const PlanOptions& options) {
     return InvalidArgument("ubatch size " + std::to_string(options.ubatch_size) +
                            ": expected at least 1 token");
   }
-  if (options.attention == Attention::kDense || options.attention == Attention::kLlama) {
+  if (options.attention != Attention::kStar && options.attention != Attention::kAuto) {
     if (block == 0 && anchor == -1) return std::nullopt;
     return InvalidArgument((block != 0 ? "block size " + std::to_string(block)
                                        : "anchor size " + std::to_string(anchor)) +
@@ -107,11 +104,13 @@ std::vector<Step> CutSteps(std::int64_t n_context, std::int64_t block_size,
 // One block that holds the whole context: dense attention, and llama.cpp's without the steps.
 Plan OneBlock(std::int64_t n_context, const PlanOptions& options, std::string reason) {
   Plan plan;
-  plan.attention = options.attention == Attention::kLlama ? Attention::kLlama : Attention::kDense;
+  const bool chose =
+      options.attention == Attention::kRing || options.attention == Attention::kLlama;
+  plan.attention = chose ? options.attention : Attention::kDense;
   plan.n_context = n_context;
   plan.block_size = n_context;
   plan.n_blocks = n_context > 0 ? 1 : 0;
-  if (plan.attention == Attention::kDense) {
+  if (plan.attention != Attention::kLlama) {
     plan.steps = CutSteps(n_context, n_context, 0, options.ubatch_size);
   }
   plan.reason = std::move(reason);
@@ -181,7 +180,8 @@ Result<Attention> ParseAttention(std::string_view name) {
   for (const auto& [value, known] : kAttentionNames) {
     if (name == known) return value;
   }
-  return InvalidArgument("attention " + Quoted(name) + ": expected auto, dense, star or llama");
+  return InvalidArgument("attention " + Quoted(name) +
+                         ": expected auto, dense, star, ring or llama");
 }
 
 std::int64_t AutoBlockSize(std::int64_t n_context) {
@@ -198,45 +198,6 @@ Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options) {
   if (options.attention == Attention::kStar) return MakeStar(n_context, options);
   if (options.attention == Attention::kAuto) return MakeAuto(n_context, options);
   return OneBlock(n_context, options, "");
-}
-
-std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, int n_hosts,
-                                 std::span<const double> given) {
-  std::vector<double> weights(given.begin(), given.end());
-  weights.resize(static_cast<std::size_t>(n_hosts), 1.0);
-  const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
-  std::vector<KeyRange> runs;
-  double before = 0;
-  for (const double weight : weights) {
-    const std::int64_t begin = runs.empty() ? 0 : runs.back().end;
-    before += weight;
-    // Rounded up: the first hosts, of which one has no anchor to encode anew, take the odd blocks.
-    const double share = before / all * static_cast<double>(n_blocks);
-    const auto end = static_cast<std::int64_t>(std::ceil(share - 1e-9));
-    runs.push_back({begin, std::clamp(end, begin, n_blocks)});
-  }
-  runs.back().end = n_blocks;
-  return runs;
-}
-
-KeyRange TokensOfBlocks(const Plan& plan, KeyRange run) {
-  return {std::min(run.begin * plan.block_size, plan.n_context),
-          std::min(run.end * plan.block_size, plan.n_context)};
-}
-
-std::vector<Step> StepsOfHost(const Plan& plan, KeyRange run) {
-  if (run.size() == 0 || plan.n_blocks == 0) return {};
-  const KeyRange own = TokensOfBlocks(plan, run);
-  std::vector<Step> steps;
-  for (Step step : plan.steps) {
-    if (step.tokens.begin >= own.begin && step.tokens.begin < own.end) {
-      steps.push_back(std::move(step));
-    } else if (step.tokens.begin < std::min(plan.anchor_size, own.begin)) {
-      step.tokens.end = std::min(step.tokens.end, plan.anchor_size);
-      steps.push_back(std::move(step));
-    }
-  }
-  return steps;
 }
 
 double CausalPairs(const std::vector<Step>& steps) {

@@ -71,7 +71,7 @@ class Bench(Case):
                 (["-p", ""], "--n-prompt '': expected"), (["-d", "-1"], "--n-depth -1: expected"),
                 (["-n", "-1"], "--n-gen -1: expected"), (["-r", "0"], "--repetitions 0: expected"),
                 (["-o", "xml"], "--output xml: expected md, csv, json or jsonl"),
-                (["--attention", "dense,ring"], "--attention dense,ring: expected"),
+                (["--attention", "dense,sun"], "--attention dense,sun: expected"),
                 (["--block-size", "64,8"], "--block-size 64,8: expected"),
                 (["--attention", "star", "--block-size", "64", "--anchor-size", "128"], "128"),
                 (["-q", "x"], "-q: no such option; see aster bench --help")]:

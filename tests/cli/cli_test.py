@@ -44,7 +44,7 @@ class BadArguments(Case):
         (["-q", "x", "-ub", "0"], "--ubatch-size 0: expected"),
         (["-q", "x", "-ub", "1M"], "--ubatch-size 1M: expected"),
         (["-q", "x", "--linear", "mkl"], "--linear mkl: expected auto, ggml, onednn, onednn-f32 or onednn-bf16"),
-        (["-q", "x", "--attention", "ring"], "--attention ring: expected auto, dense, star or llama"),
+        (["-q", "x", "--attention", "sun"], "--attention sun: expected auto, dense, star, ring or llama"),
         (["-q", "x", "--block-size", "0"], "--block-size 0: expected"),
         (["-q", "x", "--block-size", "-1"], "--block-size -1: expected"),
         (["-q", "x", "--block-size", "4x"], "--block-size 4x: expected"),

@@ -194,6 +194,7 @@ Result<Hosts> Hosts::FromEnvironment(const HostOptions&) { return Hosts(nullptr)
 int Hosts::rank() const { return 0; }
 int Hosts::size() const { return 1; }
 void Hosts::Share(Model&) {}
+Result<SpreadChoice> Hosts::Choose(const Model&, const Plan&) { return SpreadChoice(); }
 Status Hosts::Serve(Model&) { return Ok(); }
 void Hosts::Refuse(const Error&) {}
 

@@ -18,14 +18,18 @@ FLAGS = ["--attention", "star", "--block-size", "64", "-t", "1", "--temp", "0", 
          "--allow-long"]
 
 
+def mpi_environment():
+    """More ranks than there are cores if need be; no network but this machine's own."""
+    return environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                       OMPI_MCA_rmaps_base_oversubscribe="1",
+                       OMPI_MCA_plm_rsh_agent="/bin/false", OMPI_MCA_btl="self,vader,tcp",
+                       OMPI_MCA_btl_tcp_if_include="lo",
+                       OMPI_MCA_btl_vader_single_copy_mechanism="none")
+
+
 def start(n, *arguments):
-    """n ranks, more than there are cores if need be; no network but this machine's own."""
-    env = environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-                      OMPI_MCA_rmaps_base_oversubscribe="1",
-                      OMPI_MCA_plm_rsh_agent="/bin/false", OMPI_MCA_btl="self,vader,tcp",
-                      OMPI_MCA_btl_tcp_if_include="lo", OMPI_MCA_btl_vader_single_copy_mechanism="none")
     return subprocess.Popen([MPIRUN, "-n", str(n), ASTER, *arguments], stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=mpi_environment(),
                             preexec_fn=default_signals)
 
 
@@ -57,7 +61,8 @@ class Ranks(Case):
         self.assertEqual(alone.code, 0, alone)
         want = json.loads(alone.out)
         self.assertGreater(want["n_blocks"], 8)
-        for n, more in ((1, []), (2, []), (3, []), (3, ["--host-weights", "1,3,0.5"])):
+        for n, more in ((1, []), (2, []), (3, []), (3, ["--host-weights", "1,3,0.5"]),
+                        (3, ["--anchor", "recompute"]), (3, ["--anchor", "broadcast"])):
             with self.subTest(n=n, more=more):
                 ended = mpirun(n, *self.ask("--json", *more))
                 self.assertEqual(ended.code, 0, ended)
@@ -68,6 +73,21 @@ class Ranks(Case):
                 if n > 1:
                     self.assertLess(got["kv_bytes"], want["kv_bytes"])
 
+    def test_a_ring_answers_as_dense_does(self):
+        exact = ["--attention", "dense", "--block-size", "auto", "--json"]
+        alone = aster(*self.ask(*exact))
+        self.assertEqual(alone.code, 0, alone)
+        for n in (1, 2, 3):
+            with self.subTest(n=n):
+                ended = mpirun(n, *self.ask(*exact, "--attention", "ring"))
+                self.assertEqual(ended.code, 0, ended)
+                self.assertEqual(json.loads(ended.out)["answer"], json.loads(alone.out)["answer"])
+
+    def test_partial_results_in_bf16(self):
+        ended = mpirun(2, *self.ask("--json", "--partials", "bf16"))
+        self.assertEqual(ended.code, 0, ended)
+        self.assertEqual(json.loads(ended.out)["n_generated"], 16)
+
     def test_only_rank_0_speaks(self):
         ended = mpirun(2, "--version")
         self.assertEqual((ended.code, ended.out.count("aster ")), (0, 1), ended)
@@ -77,6 +97,7 @@ class Ranks(Case):
         ended = mpirun(2, *self.ask())
         self.assertEqual(ended.code, 0, ended)
         self.assertEqual(ended.err.count("2 hosts: "), 1, ended)
+        self.assertIn("by broadcast", ended.err)  # chosen or not, it is weighed
         self.assertEqual(ended.err.count("TTFT"), 1, ended)
 
     def test_several_questions_and_dense(self):
@@ -98,7 +119,10 @@ class Ranks(Case):
                 self.assertIn(said, ended.err)
 
     def context_host(self, mpirun_process):
-        """The pid of rank 1, once it is there."""
+        return self.rank(mpirun_process, 1)
+
+    def rank(self, mpirun_process, rank):
+        """The pid of a rank, once it is there."""
         end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             found = subprocess.run(["pgrep", "-P", str(mpirun_process.pid), "-x",
@@ -106,12 +130,12 @@ class Ranks(Case):
             for pid in map(int, found.stdout.split()):
                 try:
                     with open(f"/proc/{pid}/environ", "rb") as file:
-                        if b"OMPI_COMM_WORLD_RANK=1\0" in file.read():
+                        if b"OMPI_COMM_WORLD_RANK=%d\0" % rank in file.read():
                             return pid
                 except OSError:
                     pass
             time.sleep(0.01)
-        raise AssertionError("no rank 1")
+        raise AssertionError(f"no rank {rank}")
 
     def is_gone(self, pid):
         end = time.monotonic() + 10
@@ -120,20 +144,60 @@ class Ranks(Case):
         return not os.path.exists(f"/proc/{pid}")
 
     def test_a_rank_that_is_killed_or_stopped_ends_the_others_in_time(self):
+        decode = ["-p", "0", "-d", "1K", "-n", "1M"]
+        # Long enough to be met in the middle on any machine, and never finished.
+        encode = ["-p", "1M", "-n", "0"]
+        star = ["--attention", "star", "--block-size", "64"]
+        for name, cases in (
+                ("decode", [*decode, *star]),
+                ("recompute", [*encode, *star, "--anchor", "recompute"]),
+                ("broadcast", [*encode, "--attention", "star", "--block-size", "16K", "--anchor",
+                               "broadcast"]),
+                ("ring", ["-p", "100K", "-n", "0", "--attention", "ring"])):
+            for number in (signal.SIGKILL, signal.SIGSTOP):
+                with self.subTest(name=name, signal=number):
+                    process = start(2, "bench", "-m", self.model, *cases, "-r", "1", "-t", "1",
+                                    "--allow-long", "--host-timeout", "2")
+                    pid = self.context_host(process)
+                    time.sleep(2)  # the work has begun, also on a busy machine
+                    self.assertIsNone(process.poll(), "nothing was left to interrupt")
+                    begun = time.monotonic()
+                    os.kill(pid, number)
+                    ended = finish(process)
+                    self.assertNotEqual(ended.code, 0, ended)
+                    self.assertLess(time.monotonic() - begun, 30)
+                    self.assertIn("rank 1", ended.err)
+                    if number == signal.SIGSTOP:  # killed ones are mpirun's to name
+                        self.assertIn("answering" if name == "decode" else "encoding", ended.err)
+                    self.assertTrue(self.is_gone(pid), "rank 1 was left behind")
+
+    def test_the_query_host_that_is_killed_or_stopped_ends_the_others_in_time(self):
         for number in (signal.SIGKILL, signal.SIGSTOP):
             with self.subTest(signal=number):
-                process = start(2, "bench", "-m", self.model, "-p", "0", "-d", "1K", "-n", "1M", "-r",
-                                "1", "-t", "1", "--attention", "star", "--block-size", "64",
+                process = start(3, "bench", "-m", self.model, "-p", "0", "-d", "1K", "-n", "1M",
+                                "-r", "1", "-t", "1", "--attention", "star", "--block-size", "64",
                                 "--allow-long", "--host-timeout", "2")
-                pid = self.context_host(process)
-                time.sleep(3)  # the decode has begun, also on a busy machine
-                begun = time.monotonic()
+                pid = self.rank(process, 0)
+                time.sleep(2)
                 os.kill(pid, number)
                 ended = finish(process)
                 self.assertNotEqual(ended.code, 0, ended)
-                self.assertLess(time.monotonic() - begun, 30)
-                self.assertIn("rank 1", ended.err)
-                self.assertTrue(self.is_gone(pid), "rank 1 was left behind")
+                self.assertIn("rank 0", ended.err)
+                self.assertTrue(self.is_gone(pid), "rank 0 was left behind")
+
+    def test_ranks_with_different_models_are_told_apart(self):
+        other = os.path.join(self.folder, "other")
+        os.mkdir(other)
+        subprocess.run([WRITE_TINY_GGUF, "gemma3", os.path.join(other, "tiny.gguf")], check=True)
+        # Each rank in a folder of its own, with a model of the same name.
+        process = subprocess.Popen(
+            [MPIRUN, "-n", "1", "--wdir", self.folder, ASTER, *self.ask("-m", "tiny.gguf"), ":",
+             "-n", "1", "--wdir", other, ASTER, *self.ask("-m", "tiny.gguf")],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=mpi_environment(), preexec_fn=default_signals)
+        ended = finish(process)
+        self.assertNotEqual(ended.code, 0, ended)
+        self.assertIn("rank 1: the query host has another model than tiny.gguf", ended.err)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,8 @@ Logits RunAster(const LlamaModel& model, std::span<const Token> tokens, const Ru
       model, tokens, options,
       [&](std::span<const Token> chunk, std::int64_t first, Outputs outputs) {
         const KeyRange before{0, first};
-        return pass->Run(chunk, first, {&before, first > 0 ? 1u : 0u}, store, outputs, {});
+        const KeyRange place = {first, first + static_cast<std::int64_t>(chunk.size())};
+        return pass->Run(chunk, {&place, 1}, {&before, first > 0 ? 1u : 0u}, store, outputs, {});
       });
 }
 

@@ -33,7 +33,7 @@ class StarLaws : public ::testing::Test {
           std::span<const Token>(tokens_).subspan(static_cast<std::size_t>(step.tokens.begin),
                                                   static_cast<std::size_t>(step.tokens.size()));
       const auto ran =
-          pass_->Run(chunk, step.tokens.begin, step.visible, store, Outputs::kNone, {});
+          pass_->Run(chunk, {&step.tokens, 1}, step.visible, store, Outputs::kNone, {});
       ASSERT_TRUE(ran.ok()) << ran.error().message;
     }
   }
@@ -51,7 +51,8 @@ class StarLaws : public ::testing::Test {
   Logits Ask(KvStore& store) {
     const std::vector<Token> query = {20, 30, 40};
     const KeyRange all{0, store.size()};
-    const auto row = pass_->Run(query, store.size(), {&all, 1}, store, Outputs::kLast, {});
+    const KeyRange place = {store.size(), store.size() + std::ssize(query)};
+    const auto row = pass_->Run(query, {&place, 1}, {&all, 1}, store, Outputs::kLast, {});
     return {{row->begin(), row->end()}, model_->n_vocab()};
   }
 

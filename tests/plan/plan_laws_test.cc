@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "aster/plan.h"
+#include "aster/spread.h"
 
 namespace aster {
 namespace {
@@ -233,7 +234,10 @@ TEST(HostPlans, HostsTogetherComputeTheMaskOfOne) {
     for (const int n_hosts : {1, 2, 3}) {
       for (const KeyRange run : DealBlocks(plan.n_blocks, n_hosts, {})) {
         Plan host = plan;
-        host.steps = StepsOfHost(plan, run);
+        host.steps.clear();
+        for (const HostPass& pass : ShareOfBlocks(plan, Spread::kRecompute, run).passes) {
+          host.steps.push_back({pass.tokens.front(), pass.visible});
+        }
         std::int64_t held = 0;
         std::vector<bool> has(s.n_context);
         for (const Step& step : host.steps) {

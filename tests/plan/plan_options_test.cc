@@ -90,8 +90,8 @@ TEST(TokenCount, AnEndlessTextStillMakesAShortLine) {
 }
 
 TEST(AttentionNames, GoThereAndBack) {
-  for (const Attention attention :
-       {Attention::kAuto, Attention::kDense, Attention::kStar, Attention::kLlama}) {
+  for (const Attention attention : {Attention::kAuto, Attention::kDense, Attention::kStar,
+                                    Attention::kRing, Attention::kLlama}) {
     const Result<Attention> parsed = ParseAttention(AttentionName(attention));
     ASSERT_TRUE(parsed.ok()) << AttentionName(attention);
     EXPECT_EQ(*parsed, attention) << AttentionName(attention);
@@ -99,11 +99,11 @@ TEST(AttentionNames, GoThereAndBack) {
 }
 
 TEST(AttentionNames, UnknownOnesAreRefusedWithTheList) {
-  for (const char* name : {"", "Star", "ring", "stars", "star "}) {
+  for (const char* name : {"", "Star", "rings", "stars", "star "}) {
     const Result<Attention> parsed = ParseAttention(name);
     ASSERT_FALSE(parsed.ok()) << name;
     EXPECT_EQ(parsed.error().message,
-              "attention \"" + std::string(name) + "\": expected auto, dense, star or llama");
+              "attention \"" + std::string(name) + "\": expected auto, dense, star, ring or llama");
   }
 }
 
