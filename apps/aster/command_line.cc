@@ -96,6 +96,26 @@ Examples:
   aster bench -m model.gguf -p 32K -n 0 --attention star --block-size 2K,4K,8K --profile
   ASTER_ISA=avx2 aster bench -o jsonl)";
 
+constexpr const char* kBenchHostsHelp =
+    R"(Usage: aster bench hosts [-m MODEL] [options]
+
+What encoding a context over several hosts would take, from this machine alone: the work of each
+host is run by itself, one after another, with made-up keys where others would send theirs, and its
+messages are noted. Then the messages are replayed over links of the speeds asked for, until the
+last host is done. Hosts with the same work are run once: the first, and the one with the most.)";
+
+constexpr const char* kBenchHostsFooter =
+    R"(Columns: the slowest host's own work; what a host sends at most; when the last host is done, at
+each speed of the links; the same by the cost model that --anchor auto decides by.
+
+-o jsonl has in each row: model, isa, linear, threads, n_context, hosts, way, block_size,
+anchor_size, work_s (of each host run, in order), bytes_sent, messages_sent, link_gbit, done_s
+and predicted_s (lists, one per link), round_trip_ms, s_per_token, s_per_pair.
+
+Examples:
+  aster bench hosts -p 16K --hosts 2,4,8
+  aster bench hosts -m model.gguf -p 64K --hosts 8 --ways ring,contiguous --link 10)";
+
 constexpr const char* kTokenizeHelp =
     R"(Usage: aster tokenize TEXT [options]
        aster tokenize -f FILE [options]
@@ -215,6 +235,11 @@ void AddBench(Parser& parser, Options& options) {
   AddComputeFlags(app, options);
   AddHostFlags(app, options);
   AddBenchFlags(app, options);
+  CLI::App& hosts =
+      parser.Add(app, "hosts", Command::kBenchHosts, kBenchHostsHelp, kBenchHostsFooter);
+  AddModelFlags(hosts, options);
+  AddComputeFlags(hosts, options);
+  AddBenchHostsFlags(hosts, options);
 }
 
 void AddTokenize(Parser& parser, Options& options) {

@@ -20,6 +20,7 @@ enum class Command {
   kAsk,
   kChat,
   kBench,
+  kBenchHosts,
   kTokenize,
   kModelList,
   kModelFetch,
@@ -37,6 +38,19 @@ struct BenchOptions {  // llama-bench's names and defaults; 0 leaves a case out
   std::vector<std::int64_t> block_sizes{0};  // 0 = auto
   BenchFormat format = BenchFormat::kMarkdown;
   bool profile = false;
+};
+
+// The ways to spread a context that are compared; the last is the ring with contiguous parts.
+enum class HostsWay { kRecompute, kBroadcast, kRing, kContiguous };
+
+struct BenchHostsOptions {
+  std::vector<std::int64_t> n_contexts{8192};
+  std::vector<std::int64_t> n_hosts{1, 2, 4, 8};
+  std::int64_t block_size = 0;  // 0 = the context divided by the hosts
+  std::vector<HostsWay> ways{HostsWay::kRecompute, HostsWay::kBroadcast, HostsWay::kRing};
+  std::vector<double> links{1, 10, 100};  // Gbit/s
+  double round_trip_ms = 0.2;
+  bool all_hosts = false;
 };
 
 struct Options {
@@ -59,7 +73,8 @@ struct Options {
 
   HostOptions hosts;
 
-  BenchOptions bench;
+  BenchOptions bench;  // its format is bench hosts' too
+  BenchHostsOptions bench_hosts;
 
   bool json = false;
   bool progress = true;

@@ -12,6 +12,7 @@ namespace aster::cli {
 Result<int> RunAsk(const Options& options, Hosts& hosts);
 Result<int> RunChat(const Options& options, Hosts& hosts);
 Result<int> RunBench(const Options& options, Hosts& hosts);
+Result<int> RunBenchHosts(const Options& options);
 // What the other ranks do meanwhile: they print nothing but errors.
 Result<int> RunContextHost(const Options& options, Hosts& hosts);
 Result<int> RunTokenize(const Options& options);

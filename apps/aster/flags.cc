@@ -298,6 +298,51 @@ void AddBenchFlags(CLI::App& app, Options& options) {
   AddVerboseFlag(app, options);
 }
 
+void AddBenchHostsFlags(CLI::App& app, Options& options) {
+  BenchHostsOptions& bench = options.bench_hosts;
+  app.option_defaults()->group("Cases");
+  AddValue(app, "-p,--n-prompt", "N,...", "Lengths of the context. Default: 8K.",
+           "numbers of tokens from 16, such as 8K,64K",
+           Into(bench.n_contexts, List(TokenCount(16))));
+  AddValue(app, "--hosts", "N,...", "How many hosts, from 1 to 1024. Default: 1,2,4,8.",
+           "whole numbers from 1 to 1024", Into(bench.n_hosts, List(TokenCount(1, 1024))));
+  AddValue(app, "--ways", "WAY,...",
+           "recompute: star, each host encodes the anchor anew.\n"
+           "broadcast: star, the anchor's keys are sent on.\n"
+           "ring: exact, every host with the same work.\n"
+           "contiguous: the ring with unequal work that Star\n"
+           "Attention's paper compares with.\n"
+           "Default: recompute,broadcast,ring.",
+           "recompute, broadcast, ring or contiguous, or several of them",
+           Into(bench.ways, List(OneOf<HostsWay>({{"recompute", HostsWay::kRecompute},
+                                                  {"broadcast", HostsWay::kBroadcast},
+                                                  {"ring", HostsWay::kRing},
+                                                  {"contiguous", HostsWay::kContiguous}}))));
+  AddValue(app, "--block-size", "N",
+           "Of star: tokens in a block, at least 16, or auto: the\n"
+           "context divided by the hosts. Default: auto.",
+           std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
+           Into(bench.block_size, OrAuto(0, TokenCount(kMinBlockSize))));
+  AddAnchorAndLengthFlags(app, options);
+  const auto positive = [](const std::string& text) {
+    const auto x = ParseReal(text);
+    return x && *x > 0 && *x <= 1e6 ? x : std::nullopt;
+  };
+  AddValue(app, "--link", "GBIT,...", "Speeds of the links, in Gbit/s. Default: 1,10,100.",
+           "numbers above 0, such as 1,10", Into(bench.links, List<double>(positive)));
+  AddValue(app, "--round-trip", "MS", "Round trip of a link, in milliseconds. Default: 0.2.",
+           "a number above 0", Into(bench.round_trip_ms, positive));
+  app.add_flag("--all-hosts", bench.all_hosts,
+               "Run every host's work, not just the different ones.");
+  app.option_defaults()->group("Output");
+  AddValue(app, "-o,--output", "FORM", "md or jsonl: rows as they are done. Default: md.",
+           "md or jsonl",
+           Into(options.bench.format, OneOf<BenchFormat>({{"md", BenchFormat::kMarkdown},
+                                                          {"jsonl", BenchFormat::kJsonLines}})));
+  AddProgressFlag(app, options);
+  AddVerboseFlag(app, options);
+}
+
 void AddAttentionFlags(CLI::App& app, Options& options) {
   app.option_defaults()->group("Attention");
   AddValue(app, "--attention", "KIND",

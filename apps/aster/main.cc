@@ -32,6 +32,8 @@ Result<int> Run(const Options& options, Hosts& hosts) {
       return RunChat(options, hosts);
     case Command::kBench:
       return RunBench(options, hosts);
+    case Command::kBenchHosts:
+      return RunBenchHosts(options);
     case Command::kTokenize:
       return RunTokenize(options);
     case Command::kModelList:

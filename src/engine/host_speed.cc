@@ -17,7 +17,7 @@ double SecondsSince(std::chrono::steady_clock::time_point start) {
 
 // Two passes of as many tokens, the first of which wakes everything up.
 double SecondsPerToken(ModelState& model) {
-  const std::int64_t n = std::min<std::int64_t>(model.options.ubatch_size, 256);
+  const std::int64_t n = std::min<std::int64_t>(model.options.ubatch_size, 512);
   const std::vector<Token> tokens(static_cast<std::size_t>(n), 1);
   const KeyRange place = {0, n};
   double seconds = 0;

@@ -98,5 +98,54 @@ class Bench(Case):
         self.assertEqual((ended.code, ended.out), (130, ""), ended)
 
 
+class BenchHosts(Case):
+    """Over the engine that pretends: a host takes a millisecond a token."""
+
+    def hosts(self, *arguments):
+        return aster("bench", "hosts", "-m", "m.gguf", *arguments)
+
+    def test_every_way_is_a_row_and_one_host_has_two(self):
+        ended = self.hosts("-p", "1K,2K", "--hosts", "1,4", "--ways",
+                           "recompute,broadcast,ring,contiguous", "--block-size", "128", "-o", "jsonl")
+        self.assertEqual(ended.code, 0, ended)
+        rows = [json.loads(line) for line in ended.out.splitlines()]
+        self.assertEqual(
+            [(r["n_context"], r["hosts"], r["way"]) for r in rows],
+            [(n, h, way) for n in (1024, 2048) for h, ways in (
+                (1, ("star, alone", "dense, alone")),
+                (4, ("star, recompute", "star, broadcast", "ring", "ring, contiguous"))) for way in ways])
+        for row in rows:
+            share = row["n_context"] / row["hosts"] / 1000
+            self.assertEqual(set(row["work_s"]), {share}, row)
+            self.assertEqual(row["done_s"], [share] * 3, row)
+            self.assertEqual(len(row["predicted_s"]), 3)
+
+    def test_a_block_is_a_hosts_share_unless_said(self):
+        row = json.loads(self.hosts("-p", "1000", "--hosts", "3", "--ways", "recompute", "-o", "jsonl").out)
+        self.assertEqual((row["block_size"], row["anchor_size"]), (334, 334))
+
+    def test_the_table_has_a_column_for_each_link(self):
+        table = self.hosts("-p", "1K", "--hosts", "2", "--link", "2.5,40").out.splitlines()
+        self.assertEqual(len(table), 5)
+        self.assertEqual({line.count("|") for line in table}, {11})
+        self.assertIn("2.50 Gbit/s", table[0])
+
+    def test_every_host_is_run_when_asked(self):
+        for more, n in ([], 2), (["--all-hosts"], 4):
+            ended = self.hosts("-p", "1K", "--hosts", "4", "--ways", "recompute", "-o", "jsonl", *more)
+            self.assertEqual(len(json.loads(ended.out)["work_s"]), n)
+
+    def test_wrong_values_are_one_line_and_exit_2(self):
+        for arguments, said in [
+                (["--hosts", "0"], "--hosts 0: expected"), (["--hosts", "2000"], "--hosts 2000: expected"),
+                (["--ways", "star"], "--ways star: expected recompute, broadcast, ring or contiguous"),
+                (["--link", "0"], "--link 0: expected"), (["--round-trip", "-1"], "--round-trip -1"),
+                (["-p", "8"], "--n-prompt 8: expected"), (["-o", "csv"], "--output csv: expected md"),
+                (["-p", "1K", "--block-size", "2K"], "block size 2048"),
+                (["-p", "1G"], "--n-prompt 1G"), (["-q", "x"], "-q: no such option")]:
+            with self.subTest(arguments=arguments):
+                self.check_refused(self.hosts(*arguments), 2, said)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -11,6 +11,7 @@
 
 #include "aster/context.h"
 #include "aster/hosts.h"
+#include "aster/rehearsal.h"
 
 namespace aster {
 namespace internal {
@@ -197,5 +198,17 @@ void Hosts::Share(Model&) {}
 Result<SpreadChoice> Hosts::Choose(const Model&, const Plan&) { return SpreadChoice(); }
 Status Hosts::Serve(Model&) { return Ok(); }
 void Hosts::Refuse(const Error&) {}
+
+double HostTrace::work() const { return work_after; }
+std::int64_t HostTrace::bytes_sent() const { return 1000; }
+std::int64_t HostTrace::messages_sent() const { return 10; }
+Result<HostTrace> RehearseHost(const Model&, const Plan&, Spread, std::span<const HostShare> shares,
+                               std::size_t host, std::stop_token) {
+  return HostTrace{{}, static_cast<double>(shares[host].n_held()) / 1000};
+}
+double ReplaySeconds(std::span<const HostTrace> traces, bool, double, double) {
+  return traces.back().work();
+}
+HostSpeed MeasureHostSpeed(const Model&) { return HostSpeed(); }
 
 }  // namespace aster
