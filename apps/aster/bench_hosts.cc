@@ -189,6 +189,12 @@ class BenchHosts {
     return {n_bytes, n_messages};
   }
 
+  static std::int64_t MostKv(const HostsResult& result) {
+    std::int64_t most = 0;
+    for (const HostTrace& trace : result.traces) most = std::max(most, trace.kv_bytes);
+    return most;
+  }
+
   std::string Row(const HostsResult& result) const {
     const HostsCase& one = result.of;
     const Plan& plan = result.plan;
@@ -218,6 +224,7 @@ class BenchHosts {
     auto work = nlohmann::json::array();
     for (const HostTrace& trace : result.traces) work.push_back(trace.work());
     json["work_s"] = work;
+    json["kv_bytes"] = MostKv(result);
     json["bytes_sent"] = n_bytes;
     json["messages_sent"] = n_messages;
     json["link_gbit"] = bench_.links;

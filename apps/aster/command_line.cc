@@ -109,8 +109,9 @@ constexpr const char* kBenchHostsFooter =
 each speed of the links; the same by the cost model that --anchor auto decides by.
 
 -o jsonl has in each row: model, isa, linear, threads, n_context, hosts, way, block_size,
-anchor_size, work_s (of each host run, in order), bytes_sent, messages_sent, link_gbit, done_s
-and predicted_s (lists, one per link), round_trip_ms, s_per_token, s_per_pair.
+anchor_size, work_s (of each host run, in order), kv_bytes (that a host holds at most), bytes_sent,
+messages_sent, link_gbit, done_s and predicted_s (lists, one per link), round_trip_ms, s_per_token,
+s_per_pair.
 
 Examples:
   aster bench hosts -p 16K --hosts 2,4,8

@@ -245,8 +245,8 @@ void AddHostFlags(CLI::App& app, Options& options) {
            "f32 or bf16",
            Into(options.hosts.bf16_partials, OneOf<bool>({{"f32", false}, {"bf16", true}})));
   AddValue(app, "--host-timeout", "SECONDS",
-           "Under mpirun: longest silence of a host that has work,\n"
-           "at least 1. Default: 30.",
+           "Under mpirun: how long a host may give no sign of life\n"
+           "before all end, at least 1. Default: 30.",
            "a number of seconds from 1 to 86400",
            Into(options.hosts.timeout, [](const std::string& text) -> std::optional<double> {
              const auto x = ParseReal(text);

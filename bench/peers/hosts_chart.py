@@ -41,10 +41,8 @@ def plot(axes, found, unit):
 
 def frame(axes, xs, x_label, y_label, title):
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log", base=2)
     axes.set_xticks(xs)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(xs[0] / 1.1, xs[-1] * 2.6)
     axes.grid(True, color="#dddddd", linewidth=0.7)
@@ -64,11 +62,15 @@ def speedup(rows, path):
         return base / row["done_s"][LINK]
 
     axes.plot(hosts, hosts, color="#999999", linestyle="--")
-    axes.annotate(" ideal", (hosts[-1], hosts[-1]), color="#777777", va="center")
+    middle = hosts[len(hosts) // 2]
+    axes.annotate("ideal ", (middle, middle), (-4, 6), textcoords="offset points", color="#777777",
+                  ha="right")
     plot(axes, lines(rows, lambda row: row["hosts"], times), "x")
     frame(axes, hosts, "hosts", "times as fast as one host, the same way",
           f"Encoding {rows[0]['n_context']:,} tokens, star in blocks of "
           f"{rows[0]['block_size']:,}, 10 Gbit/s; rehearsed on one machine")
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
     figure.savefig(path, dpi=150)
 
 
@@ -78,7 +80,9 @@ def flat(rows, path):
     plot(axes, found, " s")
     frame(axes, sorted({row["n_context"] for row in rows}), "context, tokens",
           "until the last host is done, seconds",
-          f"{rows[0]['n_context']:,} tokens a host and block, hosts growing with the context, 10 Gbit/s")
+          f"One block of {rows[0]['n_context']:,} tokens a host: hosts grow with the context; 10 Gbit/s; "
+          "rehearsed on one machine")
+    axes.set_ylim(bottom=0)
     figure.savefig(path, dpi=150)
 
 

@@ -28,7 +28,7 @@ enum class AnchorFrom {
 };
 
 struct HostOptions {
-  double timeout = 30;          // seconds that a host with work may be silent
+  double timeout = 30;          // seconds that a host may give no sign of life
   std::vector<double> weights;  // speed of each host against the others; missing ones are 1
   AnchorFrom anchor = AnchorFrom::kAuto;
   bool bf16_partials = false;  // partial results travel in bf16: half the bytes, 3 digits

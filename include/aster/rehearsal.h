@@ -23,7 +23,8 @@ struct HostTrace {
     std::int64_t n_bytes = 0;
   };
   std::vector<Event> events;
-  double work_after = 0;  // seconds, after the last event
+  double work_after = 0;      // seconds, after the last event
+  std::int64_t kv_bytes = 0;  // that the host holds at the end
 
   double work() const;  // seconds, all of it
   std::int64_t bytes_sent() const;

@@ -31,14 +31,20 @@ class Group {
 
   // Errors: kWorld, naming the rank, when it is gone.
   virtual Status Send(int to, Channel channel, std::span<const std::byte> message) = 0;
-  // The oldest message from that rank. Errors: kWorld, naming the rank, when it is gone or has sent
-  // nothing for as long as patience lasts.
+  // The oldest message from that rank. Errors: kWorld, naming the rank, when it is gone, has sent
+  // nothing for as long as patience lasts, or is not alive.
   virtual Result<Bytes> Receive(int from, Channel channel, Patience patience) = 0;
-  // Errors: kWorld, naming the rank, when one has shown no sign of life for too long. It may be
-  // computing meanwhile: a thread of its own sends the signs.
+  // Whether ranks give signs of life while they compute, so that nobody need be impatient.
+  virtual bool TellsLife() const { return false; }
+  // Errors: kWorld, naming the rank, when one has given no sign of life for too long.
   virtual Status Alive() { return Ok(); }
   // Whether Receive would return at once.
   virtual bool HasMessage(int from, Channel channel) = 0;
 };
+
+// How long to wait for what another rank is at work on.
+inline Patience WorkPatience(const Group& group, Patience patience) {
+  return group.TellsLife() ? kForever : patience;
+}
 
 }  // namespace aster

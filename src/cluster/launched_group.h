@@ -10,7 +10,7 @@
 namespace aster {
 
 // Null: this process was started alone. Errors: kWorld. Call it once; with the group goes MPI.
-// patience: how long a message may take to be taken.
+// patience: how long a rank may give no sign of life.
 Result<std::unique_ptr<Group>> LaunchedGroup(Patience patience);
 
 // Whether a launcher started this process: the variables of Open MPI, of MPICH and Slurm's PMI, and

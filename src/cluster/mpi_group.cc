@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
 #include <limits>
 #include <mutex>
@@ -24,6 +25,8 @@ using Clock = std::chrono::steady_clock;
 constexpr int Tag(Channel channel) { return channel == Channel::kTalk ? 1 : 2; }
 constexpr int kPulseTag = 3;
 constexpr Patience kLongestPulse(1);  // between two signs of life; less where patience is short
+// After which nobody waits any more for the thread that computes to notice that a rank is gone.
+constexpr Patience kGrace(3);
 constexpr std::chrono::seconds kAbortTime(3);
 
 // Looks again and again: at once while an answer is about to come, seldom after a while.
@@ -63,12 +66,7 @@ class MpiGroup : public Group {
   ~MpiGroup() override {
     pulse_ = {};
     if (failed_) {
-      // Whoever lost its link may not get through to mpirun.
-      std::thread([] {
-        std::this_thread::sleep_for(kAbortTime);
-        std::_Exit(EXIT_FAILURE);
-      }).detach();
-      MPI_Abort(MPI_COMM_WORLD, 1);
+      Abort();
     } else {
       MPI_Finalize();
     }
@@ -87,9 +85,7 @@ class MpiGroup : public Group {
       return MPI_Isend(message.data(), static_cast<int>(message.size()), MPI_BYTE, to, Tag(channel),
                        MPI_COMM_WORLD, &request);
     });
-    if (result == MPI_SUCCESS && !Finish(&request, patience_, &result)) {
-      return Fail(to, "took no message for", patience_);
-    }
+    if (result == MPI_SUCCESS && !Finish(&request, &result)) return NotAlive();
     return result == MPI_SUCCESS ? Ok() : Status(Fail(to, result));
   }
 
@@ -117,21 +113,14 @@ class MpiGroup : public Group {
     Bytes message(static_cast<std::size_t>(n));
     MPI_Request request = MPI_REQUEST_NULL;
     int result = Call([&] { return MPI_Imrecv(message.data(), n, MPI_BYTE, &handle, &request); });
-    if (result == MPI_SUCCESS && !Finish(&request, patience, &result)) {
-      return Fail(from, "began a message and sent no more for", patience);
-    }
+    if (result == MPI_SUCCESS && !Finish(&request, &result)) return NotAlive();
     if (result != MPI_SUCCESS) return Fail(from, result);
     return message;
   }
 
-  Status Alive() override {
-    for (const int peer : Peers()) {
-      Clock::time_point last;
-      Call([&] { return last = last_sign_[static_cast<std::size_t>(peer)], MPI_SUCCESS; });
-      if (Clock::now() - last > patience_) return Fail(peer, "gave no sign of life for", patience_);
-    }
-    return Ok();
-  }
+  bool TellsLife() const override { return true; }
+
+  Status Alive() override { return SilentFor(patience_) < 0 ? Ok() : Status(NotAlive()); }
 
   bool HasMessage(int from, Channel channel) override {
     int there = 0;
@@ -146,6 +135,26 @@ class MpiGroup : public Group {
     std::vector<int> others(static_cast<std::size_t>(size_ - 1));
     std::iota(others.begin(), others.end(), 1);
     return others;
+  }
+
+  // A rank that has given no sign of life for so long; -1: none.
+  int SilentFor(Patience time) {
+    const std::lock_guard lock(mutex_);
+    for (const int peer : Peers()) {
+      if (Clock::now() - last_sign_[static_cast<std::size_t>(peer)] > time) return peer;
+    }
+    return -1;
+  }
+
+  // All ranks end now, this one too.
+  [[noreturn]] void Abort() {
+    // Whoever lost its link may not get through to mpirun.
+    std::thread([] {
+      std::this_thread::sleep_for(kAbortTime);
+      std::_Exit(EXIT_FAILURE);
+    }).detach();
+    MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
+    std::_Exit(EXIT_FAILURE);
   }
 
   void Pulse(const std::stop_token& stop) {
@@ -171,6 +180,12 @@ class MpiGroup : public Group {
         });
         if (result != MPI_SUCCESS) failed_ = true;
       }
+      // The pass that computes may be long in one layer; the others need not stay for that.
+      if (const int silent = SilentFor(patience_ + kGrace); silent >= 0) {
+        std::fprintf(stderr, "aster: rank %d: rank %d gave no sign of life for %ld s\n", rank_,
+                     silent, static_cast<long>(patience_.count()));
+        Abort();
+      }
       std::unique_lock lock(mutex);
       stopped.wait_for(lock, stop, interval, [] { return false; });
     }
@@ -183,14 +198,18 @@ class MpiGroup : public Group {
     return call();
   }
 
-  // Until the request is done, or failed with `result`. False when the time is over.
-  bool Finish(MPI_Request* request, Patience patience, int* result) {
-    Waiting waiting(patience);
+  Error NotAlive() {
+    return Fail(std::max(SilentFor(patience_), 0), "gave no sign of life for", patience_);
+  }
+
+  // Until the request is done, or failed with `result`. False when a rank is not alive.
+  bool Finish(MPI_Request* request, int* result) {
+    Waiting waiting(kForever);
     while (true) {
       int done = 0;
       *result = Call([&] { return MPI_Test(request, &done, MPI_STATUS_IGNORE); });
       if (done != 0 || *result != MPI_SUCCESS) return true;
-      if (!waiting.Goes()) return false;
+      if (!waiting.Goes() || SilentFor(patience_) >= 0) return false;
     }
   }
 

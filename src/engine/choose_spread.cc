@@ -99,7 +99,8 @@ Result<SpreadChoice> HostTeam::Choose(ModelState& model, const Plan& plan) {
     }
     if (!speed) {
       HostSpeed measured = MeasureSpeed(model);
-      if (Status link = MeasureLink(*group, patience, &measured); !link) return link.error();
+      if (Status link = MeasureLink(*group, WorkPatience(*group, patience), &measured); !link)
+        return link.error();
       speed = measured;
     }
     const std::int64_t needed = LargePassBytes(model, most), available = AvailableMemory();

@@ -40,11 +40,10 @@ double SecondsPerPair(ModelState& model) {
   if (at == layers.end()) return 0;
   KvStore store({*at});
   if (!store.Reserve(kKeys)) return 0;
-  const auto dims =
-      static_cast<std::size_t>(at->n_kv_heads * std::max(at->head_dim, at->head_dim_v));
+  const auto dim = static_cast<std::size_t>(std::max(at->head_dim, at->head_dim_v));
+  const std::size_t dims = static_cast<std::size_t>(at->n_kv_heads) * dim;
   const std::vector<std::uint16_t> zeros(dims);
-  const Bf16Rows rows{zeros.data(), 0,
-                      static_cast<std::size_t>(std::max(at->head_dim, at->head_dim_v))};
+  const Bf16Rows rows{zeros.data(), 0, dim};
   store.Append(0, 0, kKeys, rows, rows);
   store.set_size(kKeys);
 

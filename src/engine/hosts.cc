@@ -22,6 +22,10 @@ void HostTeam::Join(Model& model, std::shared_ptr<HostTeam> hosts) {
   ModelAccess::StateOf(model)->hosts = std::move(hosts);
 }
 
+Result<Bytes> HostTeam::Hear(int rank) const {
+  return group->Receive(rank, Channel::kTalk, WorkPatience(*group, patience));
+}
+
 Status HostTeam::End() {
   Bytes message;
   Writer(Kind::kEnd, &message);
@@ -143,7 +147,9 @@ Status RemoteContext::EncodeOwn(std::span<const Token> tokens, const Plan& plan,
   work.context = id_;
   work.route = route;
   work.stop = stop;
+  bool has_begun = false;  // what fails before is this host's own affair
   work.on_progress = [&](std::size_t pass, double done) {
+    has_begun = true;
     progress.on_own(pass, done);
     return HearAll(progress);
   };
@@ -155,18 +161,19 @@ Status RemoteContext::EncodeOwn(std::span<const Token> tokens, const Plan& plan,
   if (encoded || (encoded.error().kind == ErrorKind::kCancelled && stop.stop_requested())) {
     return encoded;
   }
-  return route == nullptr || broken_ ? encoded : Status(FirstReason(encoded.error()));
+  const bool is_ours = route == nullptr || !has_begun || broken_;
+  return is_ours ? encoded : Status(FirstReason(encoded.error()));
 }
 
 // Keys that do not come may be missing for a host further away, of which the one before this has
 // something to tell, now or in a moment.
 Error RemoteContext::FirstReason(const Error& seen) {
-  const auto end = std::chrono::steady_clock::now() + hosts_->patience / 4;
+  const auto end = std::chrono::steady_clock::now() + std::min(hosts_->patience / 4, Patience(1));
   while (std::chrono::steady_clock::now() < end) {
     for (std::size_t rank = 1; rank < others_.size(); ++rank) {
       const auto from = static_cast<int>(rank);
       if (!hosts_->group->HasMessage(from, Channel::kTalk)) continue;
-      const Result<Bytes> message = hosts_->group->Receive(from, Channel::kTalk, hosts_->patience);
+      const Result<Bytes> message = hosts_->Hear(from);
       if (!message) continue;
       broken_ = true;
       Reader reader(*message);
@@ -191,7 +198,7 @@ Status RemoteContext::TellToStop() {
 
 // One message of that rank about its share.
 Status RemoteContext::Hear(int rank, const Progress& progress) {
-  Result<Bytes> message = hosts_->group->Receive(rank, Channel::kTalk, hosts_->patience);
+  Result<Bytes> message = hosts_->Hear(rank);
   broken_ = true;  // unless all is well
   if (!message) return WorldError("while encoding, " + message.error().message);
   Reader reader(*message);
@@ -283,7 +290,7 @@ Status RemoteContext::Join(int, std::span<const AttendCall> calls) {
   std::vector<float> out(n), lse(rows);
   std::vector<std::uint16_t> rounded(hosts_->options.bf16_partials ? n : 0);
   for (const int rank : asked_) {
-    Result<Bytes> message = hosts_->group->Receive(rank, Channel::kTalk, hosts_->patience);
+    Result<Bytes> message = hosts_->Hear(rank);
     if (!message) return WorldError("while answering, " + message.error().message);
     Reader reader(*message);
     const Kind kind = KindOf(&reader);

@@ -34,7 +34,7 @@ class ModelState;
 // The hosts of one query host's contexts.
 struct HostTeam {
   Group* group = nullptr;
-  Patience patience{30};  // longest silence of a host that has work
+  Patience patience{30};  // of a host that has work, where the group does not tell life
   HostOptions options;    // timeout aside
   std::uint64_t next_context = 1;
   // Held for as long as what is said belongs together: an encoding, a pass of the model, a
@@ -46,6 +46,8 @@ struct HostTeam {
   static void Join(Model& model, std::shared_ptr<HostTeam> hosts);
   // As Hosts::Choose. REQUIRES: `talk` is held.
   Result<SpreadChoice> Choose(ModelState& model, const Plan& plan);
+  // The next message of a host that is at work.
+  Result<Bytes> Hear(int rank) const;
   // Tells the other hosts that there is no more work: their ServeHost returns.
   Status End();
 };

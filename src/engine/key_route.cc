@@ -95,6 +95,7 @@ class Route : public KeyRoute {
       if (woken) continue;
       lock.unlock();
       if (Status status = look(); !status) return status.error();
+      if (Status alive = group_.Alive(); !alive) return alive.error();
       if (patience_ != kForever && Clock::now() - start > patience_) {
         return WorldError("rank " + std::to_string(neighbours_.previous) + " sent no keys for " +
                           std::to_string(static_cast<long>(patience_.count())) + " s");
@@ -160,7 +161,7 @@ class Route : public KeyRoute {
 
 std::unique_ptr<KeyRoute> MakeKeyRoute(Group& group, const Neighbours& neighbours,
                                        Patience patience) {
-  return std::make_unique<Route>(group, neighbours, patience);
+  return std::make_unique<Route>(group, neighbours, WorkPatience(group, patience));
 }
 
 }  // namespace aster::internal

@@ -147,7 +147,9 @@ Result<HostTrace> RehearseHost(const Model& model, const Plan& plan, Spread spre
   work.on_progress = [](std::size_t, double) { return Ok(); };
   const Status encoded = internal::EncodeShare(state, tokens, work, store, &profile);
   if (!encoded) return encoded.error();
-  return route.Finish();
+  HostTrace trace = route.Finish();
+  trace.kv_bytes = store.bytes();
+  return trace;
 }
 
 double ReplaySeconds(std::span<const HostTrace> traces, bool ring, double link_bytes_per_second,

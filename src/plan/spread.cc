@@ -163,9 +163,11 @@ std::vector<HostShare> DealShares(const Plan& plan, Spread spread, int n_hosts,
 
 std::vector<HostShare> DealContiguousRing(std::int64_t n_context, int n_hosts) {
   std::vector<HostShare> shares;
-  for (int host = 0; host < n_hosts; ++host) {
-    shares.push_back(InOnePass({Piece(n_context, n_hosts, host)}));
+  const auto n_active = std::clamp<std::int64_t>(n_context, 1, n_hosts);
+  for (std::int64_t host = 0; host < n_active; ++host) {
+    shares.push_back(InOnePass({Piece(n_context, n_active, host)}));
   }
+  shares.resize(static_cast<std::size_t>(n_hosts));
   return shares;
 }
 
@@ -210,7 +212,7 @@ double EncodeSeconds(std::span<const HostShare> shares, Spread spread, std::int6
     } else {
       seconds += pairs * speed.seconds_per_pair;
     }
-    if (spread == Spread::kBroadcast && n_active > 1) {
+    if (spread == Spread::kBroadcast && anchor_size > 0 && n_active > 1) {
       const double layer = layer_seconds(static_cast<double>(anchor_size));
       seconds = std::max(seconds, speed.n_layers * layer) + n_before * layer;
     }

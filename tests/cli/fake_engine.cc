@@ -204,7 +204,7 @@ std::int64_t HostTrace::bytes_sent() const { return 1000; }
 std::int64_t HostTrace::messages_sent() const { return 10; }
 Result<HostTrace> RehearseHost(const Model&, const Plan&, Spread, std::span<const HostShare> shares,
                                std::size_t host, std::stop_token) {
-  return HostTrace{{}, static_cast<double>(shares[host].n_held()) / 1000};
+  return HostTrace{{}, static_cast<double>(shares[host].n_held()) / 1000, 0};
 }
 double ReplaySeconds(std::span<const HostTrace> traces, bool, double, double) {
   return traces.back().work();

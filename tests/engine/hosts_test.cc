@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "aster/context.h"
+#include "aster/rehearsal.h"
 #include "cluster/local_group.h"
 #include "engine/host_messages.h"
 #include "engine/model_state.h"
@@ -292,6 +293,56 @@ TEST_F(HostsTest, EachHoldsItsBlocksAndTheAnchorOnly) {
   EXPECT_EQ(ring->kv_bytes(), PredictKvBytes(model, 512));
 }
 
+// What a host alone with made-up neighbours holds, sends and needs.
+TEST_F(HostsTest, NoneHoldsMoreThanItsShareAndABlock) {
+  const Model model = MustLoad(file_.path());
+  for (const Attention attention : {Attention::kStar, Attention::kRing}) {
+    PlanOptions options;
+    options.attention = attention;
+    options.block_size = attention == Attention::kStar ? 256 : 0;
+    options.ubatch_size = 32;
+    const Plan plan = *MakePlan(3000, options);
+    for (const Spread spread : {Spread::kRecompute, Spread::kBroadcast, Spread::kRing}) {
+      if ((spread == Spread::kRing) != (attention == Attention::kRing)) continue;
+      const std::vector<HostShare> shares = DealShares(plan, spread, 4, {});
+      std::vector<HostTrace> traces;
+      for (std::size_t host = 0; host < shares.size(); ++host) {
+        SCOPED_TRACE(std::string(SpreadName(spread)) + ", host " + std::to_string(host));
+        const Result<HostTrace> trace = RehearseHost(model, plan, spread, shares, host, {});
+        ASSERT_TRUE(trace.ok()) << trace.error().message;
+        // Two pieces of a ring may each begin and end within a page.
+        EXPECT_LE(trace->kv_bytes, PredictKvBytes(model, shares[host].n_held() + 512));
+        EXPECT_EQ(trace->events.empty(), spread == Spread::kRecompute);
+        EXPECT_GT(trace->work(), 0);
+        traces.push_back(*trace);
+      }
+      const bool ring = spread == Spread::kRing;
+      const double fast = ReplaySeconds(traces, ring, 1e12, 0);
+      double slowest = 0;
+      for (const HostTrace& trace : traces) slowest = std::max(slowest, trace.work());
+      EXPECT_GE(fast, slowest);
+      EXPECT_GE(ReplaySeconds(traces, ring, 1e6, 0), fast);
+    }
+  }
+}
+
+// Two hosts and a third, by hand: links of 10 bytes/s, 0.5 s one way.
+TEST(Replay, WaitsForMessagesAndForTheLink) {
+  const HostTrace::Event send{true, 1, 20};  // after 1 s of work, 2 s on the link
+  const HostTrace::Event receive{false, 1, 20};
+  const HostTrace first{{send, send}, 1, 0};
+  const HostTrace last{{receive, receive}, 1, 0};
+  // Sent at 1 and 2, off the link at 3 and 5, there at 3.5 and 5.5; then 1 s of work.
+  EXPECT_DOUBLE_EQ(ReplaySeconds(std::vector{first, last}, false, 10, 0.5), 6.5);
+  EXPECT_DOUBLE_EQ(ReplaySeconds(std::vector{first}, false, 10, 0.5), 3);
+  // Sent on as soon as it is there: at 3.5 and 5.5, there at 6 and 8.
+  const HostTrace middle{{receive, {true, 0, 20}, receive, {true, 0, 20}}, 0, 0};
+  EXPECT_DOUBLE_EQ(ReplaySeconds(std::vector{first, middle, last}, false, 10, 0.5), 9);
+  // In a ring of two each sends at 1 and needs the other's, there at 3.5.
+  const HostTrace member{{send, receive}, 2, 0};
+  EXPECT_DOUBLE_EQ(ReplaySeconds(std::vector{member, member}, true, 10, 0.5), 5.5);
+}
+
 TEST_F(HostsTest, AHeldContextCanBeCutAnywhereAndGoesOn) {
   const std::vector<Token> tokens = SomeTokens(300);
   const Model one = MustLoad(file_.path());
@@ -543,7 +594,7 @@ TEST_F(HostsTest, AHostThatFailsIsNamedAndNothingHangs) {
   for (const Way& way : Ways()) {
     for (const Fault fault :
          {Fault::kLeaves, Fault::kGarbles, Fault::kDrops, Fault::kFallsSilent, Fault::kDelays}) {
-      for (const int at : {0, 1, 3, 7, 30}) {
+      for (const int at : {0, 3, 7, 30}) {
         SCOPED_TRACE(std::string(way.name) + ", fault " + std::to_string(static_cast<int>(fault)) +
                      " at message " + std::to_string(at) + ", seed " + std::to_string(seed));
         std::vector<std::unique_ptr<Group>> groups = MakeLocalGroup(3);
@@ -552,13 +603,13 @@ TEST_F(HostsTest, AHostThatFailsIsNamedAndNothingHangs) {
         for (const std::size_t rank : {1, 2}) {
           ranks.emplace_back([&, rank] {
             Model model = MustLoad(file_.path());
-            static_cast<void>(internal::ServeHost(model, *groups[rank], Patience(0.4)));
+            static_cast<void>(internal::ServeHost(model, *groups[rank], Patience(1)));
             groups[rank].reset();
           });
         }
         auto hosts = std::make_shared<HostTeam>();
         hosts->group = groups[0].get();
-        hosts->patience = Patience(0.4);
+        hosts->patience = Patience(1);
         hosts->options.anchor = way.anchor;
         if (hosts->options.anchor == AnchorFrom::kAuto) {
           hosts->options.anchor = AnchorFrom::kRecompute;

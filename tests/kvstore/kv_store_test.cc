@@ -5,8 +5,10 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,21 +50,27 @@ Ubatch MakeUbatch(const LayerShape& shape, int layer, std::int64_t first, std::i
   return ubatch;
 }
 
-void Append(KvStore& store, std::int64_t first, std::int64_t n) {
+// The layers of another store have other numbers, so that its tokens show among one's own.
+constexpr int kOther = 100;
+
+void Append(KvStore& store, std::int64_t first, std::int64_t n, int first_layer = 0) {
   ASSERT_TRUE(store.Reserve(first + n).ok());
   for (int layer = 0; layer < static_cast<int>(store.layers().size()); ++layer) {
     const LayerShape& shape = store.layers()[layer];
     const auto heads = static_cast<std::size_t>(shape.n_kv_heads);
     const auto dim = static_cast<std::size_t>(shape.head_dim);
     const auto dim_v = static_cast<std::size_t>(shape.head_dim_v);
-    const Ubatch ubatch = MakeUbatch(shape, layer, first, n);
+    const Ubatch ubatch = MakeUbatch(shape, first_layer + layer, first, n);
     store.Append(layer, first, n, {ubatch.k.data(), heads * dim, dim},
                  {ubatch.v.data(), heads * dim_v, dim_v});
   }
 }
 
-// Every element of every page: the value of its token below n_tokens, else (and in padding) zero.
-void ExpectHolds(const KvStore& store, std::int64_t n_tokens, const std::string& name) {
+bool In(KeyRange range, std::int64_t token) { return range.begin <= token && token < range.end; }
+
+// Every element of every page: the value of its token where that is the store's own or was copied
+// from the other store, else (and in padding) zero.
+void ExpectHolds(const KvStore& store, KeyRange own, KeyRange copied, const std::string& name) {
   const std::int64_t n_places = store.bytes() / KvStore::PredictBytes(store.layers(), 1) * kPage;
   for (int layer = 0; layer < static_cast<int>(store.layers().size()); ++layer) {
     const LayerShape& shape = store.layers()[layer];
@@ -70,23 +78,30 @@ void ExpectHolds(const KvStore& store, std::int64_t n_tokens, const std::string&
       const KvView view = store.View(layer, head);
       for (std::int64_t token = 0; token < n_places; ++token) {
         const std::uint16_t* page = view.pages[token / kPage];
+        const bool is_copied = In(copied, token);
+        const bool is_set = is_copied || In(own, token);
+        const int from = layer + (is_copied ? kOther : 0);
         for (int d = 0; d < static_cast<int>(PaddedDimK(shape.head_dim)); ++d) {
-          const bool set = token < n_tokens && d < shape.head_dim;
+          const bool set = is_set && d < shape.head_dim;
           ASSERT_EQ(page[view.k_offset + OffsetK(shape.head_dim, token % kPage, d)],
-                    set ? KeyAt(layer, token, head, d) : 0)
+                    set ? KeyAt(from, token, head, d) : 0)
               << name << ": K of layer " << layer << ", head " << head << ", token " << token
               << ", dim " << d;
         }
         for (int d = 0; d < static_cast<int>(PaddedDimV(shape.head_dim_v)); ++d) {
-          const bool set = token < n_tokens && d < shape.head_dim_v;
+          const bool set = is_set && d < shape.head_dim_v;
           ASSERT_EQ(page[view.v_offset + OffsetV(shape.head_dim_v, token % kPage, d)],
-                    set ? ValueAt(layer, token, head, d) : 0)
+                    set ? ValueAt(from, token, head, d) : 0)
               << name << ": V of layer " << layer << ", head " << head << ", token " << token
               << ", dim " << d;
         }
       }
     }
   }
+}
+
+void ExpectHolds(const KvStore& store, std::int64_t n_tokens, const std::string& name) {
+  ExpectHolds(store, {0, n_tokens}, {}, name);
 }
 
 const LayerShape kShapes[] = {
@@ -295,6 +310,95 @@ TEST(KvStore, CutWithinWhatWasSkippedItGoesOnThere) {
   ExpectTokens(store, {1000, 1050});
   store.Truncate(0);
   EXPECT_EQ(store.bytes(), 0);
+}
+
+// Heads of several sizes and numbers, and a layer without a cache of its own.
+const std::vector<LayerShape> kSeveralLayers = {
+    {2, 64, 64}, {3, 80, 80}, {0, 64, 64}, {1, 33, 47}, {1, 40, 24}};
+
+// Layer by layer, as from host to host. The bytes lie at an odd address, as in a longer message.
+void Copy(const KvStore& from, KvStore& to, KeyRange range) {
+  for (int layer = 0; layer < static_cast<int>(from.layers().size()); ++layer) {
+    const std::size_t n = from.CopyBytes(layer, range);
+    ASSERT_EQ(to.CopyBytes(layer, range), n) << "layer " << layer;
+    std::vector<std::byte> message(1 + n);
+    from.CopyOut(layer, range, std::span(message).subspan(1));
+    to.CopyIn(layer, range, std::span(message).subspan(1));
+  }
+}
+
+// Every range between these bounds: within pages, at their ends, and across.
+template <class Check>
+void ForRangesOf700Tokens(Check check) {
+  const std::int64_t bounds[] = {0, 1, 18, 255, 256, 257, 511, 512, 513, 700};
+  for (const std::int64_t begin : bounds) {
+    for (const std::int64_t end : bounds) {
+      if (begin <= end) check(KeyRange{begin, end});
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
+std::string Name(KeyRange range) {
+  return "tokens " + std::to_string(range.begin) + " to " + std::to_string(range.end);
+}
+
+TEST(KvStoreCopies, CarryTheirRangeAndLeaveTheOtherTokensOfItsPages) {
+  KvStore other(kSeveralLayers);
+  Append(other, 0, 700, kOther);
+  ForRangesOf700Tokens([&](KeyRange range) {
+    KvStore store(kSeveralLayers);
+    Append(store, 0, 700);
+    Copy(other, store, range);
+    ExpectHolds(store, {0, 700}, range, Name(range));
+  });
+  ExpectHolds(other, {}, {0, 700}, "the store copied from");
+}
+
+TEST(KvStoreCopies, IntoNewPagesLeaveTheRestOfThemZero) {
+  KvStore other(kSeveralLayers);
+  Append(other, 0, 700, kOther);
+  ForRangesOf700Tokens([&](KeyRange range) {
+    KvStore store(kSeveralLayers);
+    ASSERT_TRUE(store.Reserve(range.end).ok());
+    Copy(other, store, range);
+    ExpectHolds(store, {}, range, Name(range));
+  });
+}
+
+TEST(KvStoreCopies, AreWholePagesOfALayersPaddedHeads) {
+  const KvStore store(kSeveralLayers);
+  ForRangesOf700Tokens([&](KeyRange range) {
+    const std::int64_t n_pages =
+        range.size() > 0 ? (range.end - 1) / kPage - range.begin / kPage + 1 : 0;
+    for (int layer = 0; layer < static_cast<int>(kSeveralLayers.size()); ++layer) {
+      const LayerShape& shape = kSeveralLayers[layer];
+      const std::size_t row = PaddedDimK(shape.head_dim) + PaddedDimV(shape.head_dim_v);
+      EXPECT_EQ(store.CopyBytes(layer, range),
+                n_pages * kPageTokens * shape.n_kv_heads * row * sizeof(std::uint16_t))
+          << Name(range) << ", layer " << layer << ": " << Name(shape);
+    }
+  });
+}
+
+TEST(KvStoreCopies, OfALayerWithoutHeadsAreNothing) {
+  KvStore store(kSeveralLayers);
+  Append(store, 0, 300);
+  EXPECT_EQ(store.CopyBytes(2, {0, 300}), 0u);
+  store.CopyOut(2, {0, 300}, {});
+  store.CopyIn(2, {0, 300}, {});
+  ExpectHolds(store, 300, "after a copy of nothing");
+}
+
+TEST(KvStoreCopies, AreForgottenByATruncateLikeAppendedTokens) {
+  KvStore other(kSeveralLayers);
+  Append(other, 0, 300, kOther);
+  KvStore store(kSeveralLayers);
+  ASSERT_TRUE(store.Reserve(300).ok());
+  Copy(other, store, {100, 300});
+  store.set_size(300);
+  store.Truncate(150);
+  ExpectHolds(store, {}, {100, 150}, "cut at 150");
 }
 
 TEST(KvStore, RefusesMoreThanTheMachineHasWithBothNumbersAndKeepsWhatItHeld) {

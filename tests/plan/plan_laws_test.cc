@@ -3,42 +3,18 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "aster/plan.h"
 #include "aster/spread.h"
+#include "small_stars.h"
 
 namespace aster {
 namespace {
 
-struct Sizes {
-  std::int64_t n_context;
-  std::int64_t block_size;
-  std::int64_t anchor_size;
-  std::int64_t ubatch_size;
-};
-
-std::string Name(const Sizes& s) {
-  return "context " + std::to_string(s.n_context) + ", block " + std::to_string(s.block_size) +
-         ", anchor " + std::to_string(s.anchor_size) + ", ubatch " + std::to_string(s.ubatch_size);
-}
-
-Plan Star(const Sizes& s) {
-  Result<Plan> plan = MakePlan(s.n_context, {.attention = Attention::kStar,
-                                             .block_size = s.block_size,
-                                             .anchor_size = s.anchor_size,
-                                             .ubatch_size = s.ubatch_size});
-  EXPECT_TRUE(plan.ok()) << Name(s) << ": " << (plan.ok() ? "" : plan.error().message);
-  return plan.ok() ? *plan : Plan{};
-}
-
 Plan Dense(std::int64_t n_context, std::int64_t ubatch_size) {
   return MakePlan(n_context, {.attention = Attention::kDense, .ubatch_size = ubatch_size}).value();
 }
-
-// Element i * n + j: key j is visible to query i.
-using Mask = std::vector<bool>;
 
 Mask MaskOf(const Plan& plan) {
   const std::int64_t n = plan.n_context;
@@ -52,33 +28,6 @@ Mask MaskOf(const Plan& plan) {
     }
   }
   return mask;
-}
-
-// Law 3, word for word.
-Mask StaticMask(const Sizes& s) {
-  const std::int64_t n = s.n_context;
-  Mask mask(n * n);
-  for (std::int64_t i = 0; i < n; ++i) {
-    for (std::int64_t j = 0; j <= i; ++j) {
-      mask[i * n + j] = j < s.anchor_size || j / s.block_size == i / s.block_size;
-    }
-  }
-  return mask;
-}
-
-// Every block and anchor size of every context of 16 to 40 tokens, in ubatches of several sizes.
-template <class Check>
-void ForAllSmallStars(Check check) {
-  for (std::int64_t n = kMinBlockSize; n <= 40; ++n) {
-    for (std::int64_t block = kMinBlockSize; block <= n; ++block) {
-      for (std::int64_t anchor = 0; anchor <= block; ++anchor) {
-        for (const std::int64_t ubatch : {1, 5, 16, 100}) {
-          check(Sizes{n, block, anchor, ubatch});
-          if (testing::Test::HasFailure()) return;
-        }
-      }
-    }
-  }
 }
 
 bool WellFormed(const Step& step) {
