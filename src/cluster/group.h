@@ -36,6 +36,8 @@ class Group {
   virtual Result<Bytes> Receive(int from, Channel channel, Patience patience) = 0;
   // Whether ranks give signs of life while they compute, so that nobody need be impatient.
   virtual bool TellsLife() const { return false; }
+  // What this rank is at from now on, for messages: "encoding". The text is to live for ever.
+  virtual void SetPhase(const char*) {}
   // Errors: kWorld, naming the rank, when one has given no sign of life for too long.
   virtual Status Alive() { return Ok(); }
   // Whether Receive would return at once.

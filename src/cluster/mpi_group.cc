@@ -119,6 +119,7 @@ class MpiGroup : public Group {
   }
 
   bool TellsLife() const override { return true; }
+  void SetPhase(const char* phase) override { phase_ = phase; }
 
   Status Alive() override { return SilentFor(patience_) < 0 ? Ok() : Status(NotAlive()); }
 
@@ -182,8 +183,9 @@ class MpiGroup : public Group {
       }
       // The pass that computes may be long in one layer; the others need not stay for that.
       if (const int silent = SilentFor(patience_ + kGrace); silent >= 0) {
-        std::fprintf(stderr, "aster: rank %d: rank %d gave no sign of life for %ld s\n", rank_,
-                     silent, static_cast<long>(patience_.count()));
+        const std::string who = rank_ > 0 ? "rank " + std::to_string(rank_) + ": " : "";
+        std::fprintf(stderr, "aster: %swhile %s, rank %d gave no sign of life for %ld s\n",
+                     who.c_str(), phase_.load(), silent, static_cast<long>(patience_.count()));
         Abort();
       }
       std::unique_lock lock(mutex);
@@ -231,6 +233,7 @@ class MpiGroup : public Group {
   int rank_ = 0;
   int size_ = 1;
   std::atomic<bool> failed_ = false;
+  std::atomic<const char*> phase_ = "starting";
   std::mutex mutex_;
   std::vector<Clock::time_point> last_sign_;  // by rank
   std::jthread pulse_;

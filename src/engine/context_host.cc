@@ -42,6 +42,7 @@ class HostLoop {
 
  private:
   Status Serve(Kind kind, Reader& reader) {
+    group_.SetPhase(kind == Kind::kEncode ? "encoding" : "answering");
     if (kind == Kind::kEncode) return Encode(reader);
     if (kind == Kind::kAttend) return Attend(reader);
     if (kind == Kind::kPing) {

@@ -108,6 +108,7 @@ Status RemoteContext::Begin(std::span<const Token> tokens, const Plan& plan,
 Status RemoteContext::Encode(std::span<const Token> tokens, const Plan& plan,
                              const SpreadChoice& choice, KvStore& store, Profile* profile,
                              const Progress& progress, const std::stop_token& stop) {
+  hosts_->group->SetPhase("encoding");
   if (Status begun = Begin(tokens, plan, choice); !begun) return begun;
   const Neighbours neighbours = NeighboursOf(RanksOf(choice), 0, choice.spread);
   const bool takes_part = !choice.shares.front().passes.empty();
@@ -252,6 +253,7 @@ void RemoteContext::Truncate(std::int64_t n) { end_ = std::min(end_, n); }
 Status RemoteContext::Ask(int layer, std::span<const AttendCall> calls) {
   ASTER_CHECK(calls.size() == 1, "%zu runs of tokens", calls.size());
   const AttendCall& call = calls.front();
+  hosts_->group->SetPhase("answering");
   asked_.clear();
   AttendRequest request;
   request.context = id_;

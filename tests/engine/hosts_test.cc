@@ -320,7 +320,7 @@ TEST_F(HostsTest, NoneHoldsMoreThanItsShareAndABlock) {
       const double fast = ReplaySeconds(traces, ring, 1e12, 0);
       double slowest = 0;
       for (const HostTrace& trace : traces) slowest = std::max(slowest, trace.work());
-      EXPECT_GE(fast, slowest);
+      EXPECT_GE(fast, slowest * (1 - 1e-9));  // the same sum in another order
       EXPECT_GE(ReplaySeconds(traces, ring, 1e6, 0), fast);
     }
   }
