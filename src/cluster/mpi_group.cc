@@ -24,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int Tag(Channel channel) { return channel == Channel::kTalk ? 1 : 2; }
 constexpr int kPulseTag = 3;
+constexpr int kGoodbye = 1;           // bytes of the last sign of life, which others have none of
 constexpr Patience kLongestPulse(1);  // between two signs of life; less where patience is short
 // After which nobody waits any more for the thread that computes to notice that a rank is gone.
 constexpr Patience kGrace(3);
@@ -68,6 +69,8 @@ class MpiGroup : public Group {
     if (failed_) {
       Abort();
     } else {
+      for (const int peer : Peers())
+        MPI_Send("", kGoodbye, MPI_BYTE, peer, kPulseTag, MPI_COMM_WORLD);
       MPI_Finalize();
     }
   }
@@ -169,11 +172,15 @@ class MpiGroup : public Group {
         MPI_Request& request = sent[static_cast<std::size_t>(peer)];
         const int result = Call([&] {
           int there = 0, done = 1;
-          while (MPI_Iprobe(peer, kPulseTag, MPI_COMM_WORLD, &there, MPI_STATUS_IGNORE) ==
-                     MPI_SUCCESS &&
+          MPI_Status status;
+          while (MPI_Iprobe(peer, kPulseTag, MPI_COMM_WORLD, &there, &status) == MPI_SUCCESS &&
                  there != 0) {
-            MPI_Recv(nullptr, 0, MPI_BYTE, peer, kPulseTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-            last_sign_[static_cast<std::size_t>(peer)] = Clock::now();
+            char sign = 0;
+            int n = 0;
+            MPI_Recv(&sign, kGoodbye, MPI_BYTE, peer, kPulseTag, MPI_COMM_WORLD, &status);
+            MPI_Get_count(&status, MPI_BYTE, &n);
+            last_sign_[static_cast<std::size_t>(peer)] =
+                n == kGoodbye ? Clock::time_point::max() : Clock::now();
           }
           if (request != MPI_REQUEST_NULL) MPI_Test(&request, &done, MPI_STATUS_IGNORE);
           if (done == 0) return MPI_SUCCESS;  // it has not even taken the last one
