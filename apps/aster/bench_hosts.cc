@@ -1,7 +1,7 @@
 // aster bench hosts: an encoding over hosts, rehearsed on this machine.
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -109,10 +109,7 @@ class BenchHosts {
       return hosts;
     }
     const auto work = [&](std::size_t i) {
-      double n_tokens = 0;
-      for (const HostPass& pass : shares[i].passes)
-        n_tokens += static_cast<double>(pass.n_tokens());
-      return n_tokens * speed_.seconds_per_token +
+      return static_cast<double>(shares[i].n_encoded()) * speed_.seconds_per_token +
              CausalPairs(shares[i], one.is_ring()) * speed_.seconds_per_pair;
     };
     // The last of a chain sends nothing on, so it cannot stand for those before it; its work is
@@ -174,37 +171,25 @@ class BenchHosts {
     return head + "\n" + rule + "\n";
   }
 
-  static double Slowest(const HostsResult& result) {
-    double slowest = 0;
-    for (const HostTrace& trace : result.traces) slowest = std::max(slowest, trace.work());
-    return slowest;
-  }
-
-  static std::pair<std::int64_t, std::int64_t> Sent(const HostsResult& result) {
-    std::int64_t n_bytes = 0, n_messages = 0;
-    for (const HostTrace& trace : result.traces) {
-      n_bytes = std::max(n_bytes, trace.bytes_sent());
-      n_messages = std::max(n_messages, trace.messages_sent());
-    }
-    return {n_bytes, n_messages};
-  }
-
-  static std::int64_t MostKv(const HostsResult& result) {
-    std::int64_t most = 0;
-    for (const HostTrace& trace : result.traces) most = std::max(most, trace.kv_bytes);
+  // The most of something over the hosts that were run.
+  template <class F>
+  static auto Most(const HostsResult& result, F of) {
+    auto most = of(result.traces.front());
+    for (const HostTrace& trace : result.traces) most = std::max(most, of(trace));
     return most;
   }
 
   std::string Row(const HostsResult& result) const {
     const HostsCase& one = result.of;
     const Plan& plan = result.plan;
-    const auto [n_bytes, n_messages] = Sent(result);
+    const std::int64_t n_bytes = Most(result, std::mem_fn(&HostTrace::bytes_sent));
     if (options_.bench.format == BenchFormat::kMarkdown) {
       std::string row = "| " + FormatCount(one.n_context) + " | ";
       row +=
           one.is_ring() ? "" : FormatCount(plan.block_size) + ", " + FormatCount(plan.anchor_size);
       row += " | " + FormatCount(one.n_hosts) + " | " + one.name() + " | " +
-             FormatRate(Slowest(result)) + " | " + FormatBytes(n_bytes) + " |";
+             FormatRate(Most(result, std::mem_fn(&HostTrace::work))) + " | " +
+             FormatBytes(n_bytes) + " |";
       for (const auto* const seconds : {&result.done, &result.predicted}) {
         for (const double s : *seconds) row += " " + FormatRate(s) + " |";
       }
@@ -224,9 +209,9 @@ class BenchHosts {
     auto work = nlohmann::json::array();
     for (const HostTrace& trace : result.traces) work.push_back(trace.work());
     json["work_s"] = work;
-    json["kv_bytes"] = MostKv(result);
+    json["kv_bytes"] = Most(result, [](const HostTrace& trace) { return trace.kv_bytes; });
     json["bytes_sent"] = n_bytes;
-    json["messages_sent"] = n_messages;
+    json["messages_sent"] = Most(result, std::mem_fn(&HostTrace::messages_sent));
     json["link_gbit"] = bench_.links;
     json["round_trip_ms"] = bench_.round_trip_ms;
     json["done_s"] = result.done;

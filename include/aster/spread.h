@@ -42,6 +42,9 @@ struct HostShare {
   std::vector<KeyRange> held;  // ascending, disjoint: tokens whose KV stays
   std::vector<HostPass> passes;
   std::int64_t n_held() const;
+  std::int64_t n_encoded() const;  // of all passes, with an anchor that is encoded anew
+  // Of a pass of this share: its tokens if their KV stays, 0 if they are an anchor's.
+  std::int64_t n_kept(const HostPass& pass) const;
   std::int64_t most_tokens() const;  // of one pass
 };
 

@@ -325,6 +325,16 @@ void Attender::Attend(std::span<const AttendCall> calls) {
   }
 }
 
+void SetRowMajorOut(AttendCall& call, std::vector<float>& out, std::vector<float>& lse) {
+  const auto n_rows = static_cast<std::size_t>(call.n_tokens * call.n_heads);
+  out.resize(n_rows * static_cast<std::size_t>(call.head_dim_v));
+  lse.resize(n_rows);
+  call.out = out.data();
+  call.out_token_stride = std::int64_t{call.n_heads} * call.head_dim_v;
+  call.out_head_stride = call.head_dim_v;
+  call.lse = lse.data();
+}
+
 void MergeInto(const AttendCall& call, std::span<const float> out, std::span<const float> lse) {
   const auto dim_v = static_cast<std::size_t>(call.head_dim_v);
   const std::int64_t n_rows = call.n_tokens * call.n_heads;

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "aster/key_range.h"
 #include "attention/kernels.h"
@@ -59,6 +60,10 @@ struct AttendCall {
 
   int n_threads = 0;  // fewer than the Attender's: the same bits by fewer threads; 0 = all
 };
+
+// Lets a call's result go to out [n_tokens, n_heads, head_dim_v] and lse [n_tokens, n_heads], both
+// row-major, which get that size.
+void SetRowMajorOut(AttendCall& call, std::vector<float>& out, std::vector<float>& lse);
 
 // Merges what the same queries found in other keys into call.out and call.lse: out is [n_tokens,
 // n_heads, head_dim_v], lse [n_tokens, n_heads], both row-major.

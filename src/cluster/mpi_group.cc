@@ -15,12 +15,11 @@
 #include <string>
 #include <thread>
 
+#include "base/clock.h"
 #include "cluster/launched_group.h"
 
 namespace aster {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr int Tag(Channel channel) { return channel == Channel::kTalk ? 1 : 2; }
 constexpr int kPulseTag = 3;

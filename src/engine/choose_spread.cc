@@ -1,9 +1,9 @@
 // How a plan is spread, by the cost model, from what this machine and its links were seen to do.
 #include <algorithm>
-#include <chrono>
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/system.h"
 #include "engine/host_messages.h"
 #include "engine/host_speed.h"
@@ -13,12 +13,6 @@
 
 namespace aster::internal {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Seconds of a message of n bytes to a rank and an empty one back.
 Result<double> RoundTrip(Group& group, int rank, std::size_t n_bytes, Patience patience) {

@@ -1,10 +1,10 @@
 #include "aster/context.h"
 
 #include <algorithm>
-#include <chrono>
 #include <mutex>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/system.h"
 #include "engine/hosts.h"
 #include "engine/model_state.h"
@@ -29,12 +29,6 @@ class ContextState {
  public:
   ContextState(std::shared_ptr<ModelState> shared, Plan made_plan)
       : model(std::move(shared)), plan(std::move(made_plan)), store(Layers(*model)) {}
-
-  // Phase 1, llama.cpp's own.
-  Status EncodeStock(std::span<const Token> more, const std::stop_token& stop) {
-    const Result<Logits> none = Run(more, nullptr, Outputs::kNone, stop);
-    return none ? Ok() : Status(none.error());
-  }
 
   // Phase 1 is over: the tokens are there, these ranges of them in the store, the rest elsewhere.
   void Take(std::span<const Token> all, std::span<const KeyRange> in_store) {
@@ -102,11 +96,6 @@ namespace {
 using internal::ContextState;
 using internal::Logits;
 using internal::ModelState;
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 Status CheckTokens(const ModelState& model, std::span<const Token> tokens, const char* what) {
   if (tokens.empty()) return InvalidArgument(std::string(what) + " is empty; expected tokens");
@@ -146,8 +135,7 @@ class ProgressMeter {
   // not as tokens.
   void At(std::size_t at, double done) {
     const HostPass& pass = share_.passes[at];
-    const bool is_own = pass.tokens.front().begin >= share_.held.front().begin;
-    const std::int64_t n = is_own ? pass.n_tokens() : 0;
+    const std::int64_t n = share_.n_kept(pass);
     Tell(work_before_ + done * Work(pass),
          n_before_ + static_cast<std::int64_t>(done * static_cast<double>(n)));
     if (done < 1) return;
@@ -307,7 +295,8 @@ Status EncodeStock(ContextState& state, std::span<const Token> tokens, const Hos
     const KeyRange& place = share.passes[i].tokens.front();
     const auto chunk = tokens.subspan(static_cast<std::size_t>(place.begin),
                                       static_cast<std::size_t>(place.size()));
-    if (Status ran = state.EncodeStock(chunk, stop); !ran) return ran;
+    const Result<Logits> ran = state.Run(chunk, nullptr, Outputs::kNone, stop);
+    if (!ran) return ran.error();
     at(i, 1);
   }
   return Ok();

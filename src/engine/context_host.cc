@@ -149,17 +149,11 @@ class HostLoop {
     work.stop = stop.get_token();
     work.look = [&] { return LookForStop(request.context, stop); };
     work.on_progress = [&](std::size_t at, double done) -> Status {
-      const HostPass& pass = work.own().passes[at];
-      const bool is_own = pass.tokens.front().begin >= work.own().held.front().begin;
-      const std::int64_t n = is_own ? pass.n_tokens() : 0;
-      const auto part = static_cast<std::int64_t>(done * static_cast<double>(n));
-      if (done >= 1) n_done += n;
-      if (Status told =
-              TellProgress(Kind::kProgress, request.context, done >= 1 ? n_done : n_done + part);
-          !told) {
-        return told;
-      }
-      return work.look();
+      const std::int64_t n = work.own().n_kept(work.own().passes[at]);
+      const std::int64_t now = n_done + static_cast<std::int64_t>(done * static_cast<double>(n));
+      if (done >= 1) n_done = now;
+      const Status told = TellProgress(Kind::kProgress, request.context, now);
+      return told ? work.look() : told;
     };
     held.tokens = work.own().held;
     Profile profile;
@@ -208,12 +202,10 @@ class HostLoop {
     q_.resize(rows * static_cast<std::size_t>(request.head_dim));
     if (reader.left() != q_.size() * sizeof(float)) return Garbled(0, "queries are missing");
     reader.TakeAll(std::span(q_));
-    return AttendTo(request, held, rows);
+    return AttendTo(request, held);
   }
 
-  Status AttendTo(const AttendRequest& request, const HeldContext& held, std::size_t rows) {
-    out_.resize(rows * static_cast<std::size_t>(request.head_dim_v));
-    lse_.resize(rows);
+  Status AttendTo(const AttendRequest& request, const HeldContext& held) {
     AttendCall call;
     call.q = q_.data();
     call.q_token_stride = std::int64_t{request.n_heads} * request.head_dim;
@@ -225,10 +217,7 @@ class HostLoop {
     call.first_position = request.first_position;
     call.scale = request.scale;
     call.softcap = request.softcap;
-    call.out = out_.data();
-    call.out_token_stride = std::int64_t{request.n_heads} * request.head_dim_v;
-    call.out_head_stride = request.head_dim_v;
-    call.lse = lse_.data();
+    SetRowMajorOut(call, out_, lse_);
     std::vector<KeyRange> ranges;
     for (const KeyRange& range : held.tokens) {
       if (range.begin < request.end) {

@@ -1,19 +1,14 @@
 #include "engine/host_speed.h"
 
 #include <algorithm>
-#include <chrono>
 #include <mutex>
 #include <vector>
 
-#include "base/check.h"
+#include "base/clock.h"
 #include "engine/model_state.h"
 
 namespace aster::internal {
 namespace {
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 // Two passes of as many tokens, the first of which wakes everything up.
 double SecondsPerToken(ModelState& model) {
@@ -23,7 +18,7 @@ double SecondsPerToken(ModelState& model) {
   double seconds = 0;
   for (int round = 0; round < 2; ++round) {
     KvStore store({model.pass->layers().begin(), model.pass->layers().end()});
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const auto ran = model.pass->Run(tokens, {&place, 1}, {}, store, Outputs::kNone, {});
     if (!ran) return 0;  // the encoding will say why
     seconds = SecondsSince(start) - model.pass->profile().attention;
@@ -49,7 +44,7 @@ double SecondsPerPair(ModelState& model) {
 
   const auto n_heads = static_cast<std::size_t>(model.pass->n_heads());
   std::vector<float> q(kQueries * n_heads * static_cast<std::size_t>(at->head_dim), 0.1f);
-  std::vector<float> out(kQueries * n_heads * static_cast<std::size_t>(at->head_dim_v));
+  std::vector<float> out, lse;
   AttendCall call;
   call.q = q.data();
   call.q_token_stride = static_cast<std::int64_t>(n_heads) * at->head_dim;
@@ -60,13 +55,11 @@ double SecondsPerPair(ModelState& model) {
   call.head_dim_v = at->head_dim_v;
   call.first_position = kKeys;
   call.scale = 1;
-  call.out = out.data();
-  call.out_token_stride = static_cast<std::int64_t>(n_heads) * at->head_dim_v;
-  call.out_head_stride = at->head_dim_v;
+  SetRowMajorOut(call, out, lse);
   const KeyRange range = {0, kKeys};
   double seconds = 0;
   for (int round = 0; round < 2; ++round) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     model.pass->Attend(store, static_cast<int>(at - layers.begin()), {&range, 1}, call, 0);
     seconds = SecondsSince(start);
   }

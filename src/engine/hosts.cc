@@ -10,6 +10,7 @@
 #include "aster/hosts.h"
 #include "attention/attend.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "cluster/launched_group.h"
 #include "engine/host_messages.h"
 #include "engine/model_state.h"
@@ -138,8 +139,8 @@ Status RemoteContext::EncodeOwn(std::span<const Token> tokens, const Plan& plan,
                                 KeyRoute* route) {
   if (choice.shares.front().passes.empty()) return Ok();
   std::vector<HostShare> shares;
-  for (const HostShare& share : choice.shares) {
-    if (!share.passes.empty()) shares.push_back(share);
+  for (const int rank : RanksOf(choice)) {
+    shares.push_back(choice.shares[static_cast<std::size_t>(rank)]);
   }
   ShareWork work;
   work.spread = choice.spread;
@@ -169,20 +170,19 @@ Status RemoteContext::EncodeOwn(std::span<const Token> tokens, const Plan& plan,
 // Keys that do not come may be missing for a host further away, of which the one before this has
 // something to tell, now or in a moment.
 Error RemoteContext::FirstReason(const Error& seen) {
-  const auto end = std::chrono::steady_clock::now() + std::min(hosts_->patience / 4, Patience(1));
-  while (std::chrono::steady_clock::now() < end) {
+  broken_ = true;
+  const auto end = Clock::now() + std::min(hosts_->patience / 4, Patience(1));
+  while (Clock::now() < end) {
     for (std::size_t rank = 1; rank < others_.size(); ++rank) {
       const auto from = static_cast<int>(rank);
       if (!hosts_->group->HasMessage(from, Channel::kTalk)) continue;
       const Result<Bytes> message = hosts_->Hear(from);
       if (!message) continue;
-      broken_ = true;
       Reader reader(*message);
       if (KindOf(&reader) == Kind::kFailed) return Failed(from, reader.Text());
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  broken_ = true;
   return WorldError("while encoding, " + seen.message);
 }
 

@@ -11,12 +11,11 @@
 #include <thread>
 #include <utility>
 
+#include "base/clock.h"
 #include "engine/host_messages.h"
 
 namespace aster::internal {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kMostWaiting = 2;                 // messages, each way
 constexpr std::chrono::milliseconds kLookInterval(20);  // at stops and failures, while waiting

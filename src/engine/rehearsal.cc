@@ -1,7 +1,6 @@
 #include "aster/rehearsal.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "engine/host_speed.h"
 #include "engine/key_route.h"
 #include "engine/model_state.h"
@@ -17,7 +17,6 @@
 namespace aster {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using internal::ModelState;
 
 // Tokens and keys that mean nothing, but are as unlike each other as real ones: how long attention
@@ -62,17 +61,13 @@ class LoneRoute : public internal::KeyRoute {
   Status Close() override { return Ok(); }
 
   HostTrace Finish() {
-    trace_.work_after = SecondsSinceLast();
+    trace_.work_after = SecondsSince(last_);
     return std::move(trace_);
   }
 
  private:
-  double SecondsSinceLast() const {
-    return std::chrono::duration<double>(Clock::now() - last_).count();
-  }
-
   void Note(bool sends, std::size_t n_bytes) {
-    trace_.events.push_back({sends, SecondsSinceLast(), static_cast<std::int64_t>(n_bytes)});
+    trace_.events.push_back({sends, SecondsSince(last_), static_cast<std::int64_t>(n_bytes)});
     last_ = Clock::now();
   }
 

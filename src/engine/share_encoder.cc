@@ -105,14 +105,8 @@ class Exchange : public OtherKeys {
     for (const AttendCall& call : calls) {
       if (held.front().begin >= call.first_position + call.n_tokens) continue;  // all later
       AttendCall part = call;
-      const auto rows = static_cast<std::size_t>(call.n_tokens * call.n_heads);
-      out_.resize(rows * static_cast<std::size_t>(call.head_dim_v));
-      lse_.resize(rows);
       part.sinks = nullptr;  // once, among the own keys
-      part.out = out_.data();
-      part.out_token_stride = std::int64_t{call.n_heads} * call.head_dim_v;
-      part.out_head_stride = call.head_dim_v;
-      part.lse = lse_.data();
+      SetRowMajorOut(part, out_, lse_);
       forward_.Attend(theirs, layer, held, part, 0);
       MergeInto(call, out_, lse_);
     }

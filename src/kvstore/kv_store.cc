@@ -236,13 +236,30 @@ void KvStore::CopyOut(int layer, KeyRange range, std::span<std::byte> to) const 
   }
 }
 
+// Tokens [begin, end) of one page, element by element: its other tokens stay.
+void KvStore::CopyInPart(int layer, std::size_t begin, std::size_t end,
+                         std::span<const std::byte> from, std::uint16_t* page) {
+  const LayerShape& shape = layers_[layer];
+  const std::size_t first_place = places_[layer].front().k_offset;
+  std::vector<std::uint16_t> packed(LayerElements(layer));
+  std::memcpy(packed.data(), from.data(), from.size());
+  const auto copy = [&](std::size_t at) { page[at] = packed[at - first_place]; };
+  for (const Place& place : places_[layer]) {
+    for (std::size_t token = begin; token < end; ++token) {
+      for (int dim = 0; dim < shape.head_dim; ++dim) {
+        copy(place.k_offset + OffsetK(shape.head_dim, token, dim));
+      }
+      for (int dim = 0; dim < shape.head_dim_v; ++dim) {
+        copy(place.v_offset + OffsetV(shape.head_dim_v, token, dim));
+      }
+    }
+  }
+}
+
 void KvStore::CopyIn(int layer, KeyRange range, std::span<const std::byte> from) {
   ASTER_CHECK(from.size() == CopyBytes(layer, range), "%zu bytes", from.size());
   const std::size_t n_bytes = LayerElements(layer) * sizeof(std::uint16_t);
   if (n_bytes == 0) return;
-  const LayerShape& shape = layers_[layer];
-  const std::size_t first_place = places_[layer].front().k_offset;
-  std::vector<std::uint16_t> packed(LayerElements(layer));
   for (std::int64_t begin = range.begin; begin < range.end; from = from.subspan(n_bytes)) {
     const std::int64_t page = begin / static_cast<std::int64_t>(kPageTokens);
     const std::int64_t page_begin = page * static_cast<std::int64_t>(kPageTokens);
@@ -252,21 +269,9 @@ void KvStore::CopyIn(int layer, KeyRange range, std::span<const std::byte> from)
     std::uint16_t* to = pages_[static_cast<std::size_t>(page)];
     ASTER_CHECK(to != nullptr, "page %lld was skipped", static_cast<long long>(page));
     if (in_page == 0 && end == kPageTokens) {
-      std::memcpy(to + first_place, from.data(), n_bytes);
+      std::memcpy(to + places_[layer].front().k_offset, from.data(), n_bytes);
     } else {
-      std::memcpy(packed.data(), from.data(), n_bytes);
-      for (const Place& place : places_[layer]) {
-        for (std::size_t token = in_page; token < end; ++token) {
-          for (int dim = 0; dim < shape.head_dim; ++dim) {
-            const std::size_t at = place.k_offset + OffsetK(shape.head_dim, token, dim);
-            to[at] = packed[at - first_place];
-          }
-          for (int dim = 0; dim < shape.head_dim_v; ++dim) {
-            const std::size_t at = place.v_offset + OffsetV(shape.head_dim_v, token, dim);
-            to[at] = packed[at - first_place];
-          }
-        }
-      }
+      CopyInPart(layer, in_page, end, from.first(n_bytes), to);
     }
     begin = page_begin + static_cast<std::int64_t>(end);
   }

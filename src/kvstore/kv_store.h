@@ -85,6 +85,8 @@ class KvStore {
 
   void ReleasePages(std::size_t n_keep);
   std::size_t LayerElements(int layer) const;  // of one page
+  void CopyInPart(int layer, std::size_t begin, std::size_t end, std::span<const std::byte> from,
+                  std::uint16_t* page);
 
   std::vector<LayerShape> layers_;
   std::vector<std::vector<Place>> places_;  // [layer][kv_head]

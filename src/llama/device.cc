@@ -3,7 +3,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -11,6 +10,7 @@
 #include <mutex>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/crowd_watch.h"
 #include "ggml-backend-impl.h"
 #include "ggml-cpu.h"
@@ -30,10 +30,6 @@ struct OpenScope {
   std::string refusal;
 };
 thread_local OpenScope scope;
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 float OpParam(const ggml_tensor* op, int index) {
   float value;
@@ -150,7 +146,7 @@ bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tenso
   if (!(step.store->layers()[node.layer] == node.shape)) {
     return FailStep(step, "layer " + std::to_string(node.layer) + " changed its shape");
   }
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   Bf16Rows k = Rows(op->src[1]), v = Rows(op->src[2]);
   for (const KeyRange& place : step.places) {
     step.store->Append(node.layer, place.begin, place.size(), k, v);
@@ -249,7 +245,7 @@ bool ServeAttention(ServedStep& step, ggml_tensor* op) {
     std::memset(op->data, 0, ggml_nbytes(op));  // nobody reads it
     return true;
   }
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   if (!Attend(step, node, op)) return false;
   step.profile.attention += SecondsSince(start);
   return true;
@@ -266,7 +262,7 @@ ggml_status Compute(ggml_backend_t, ggml_cgraph* graph) {
     if (op->op == GGML_OP_FLASH_ATTN_EXT) {
       if (!ServeAttention(step, op)) return GGML_STATUS_FAILED;
     } else if (op->op == GGML_OP_MUL_MAT) {
-      const auto start = std::chrono::steady_clock::now();
+      const auto start = Clock::now();
       std::string why = scope.linear->Compute(op);
       if (!why.empty()) {
         FailStep(step, std::move(why));

@@ -92,6 +92,14 @@ double OwnPairs(const HostShare& share) {
 
 std::int64_t HostPass::n_tokens() const { return Sum(tokens); }
 std::int64_t HostShare::n_held() const { return Sum(held); }
+std::int64_t HostShare::n_encoded() const {
+  std::int64_t n = 0;
+  for (const HostPass& pass : passes) n += pass.n_tokens();
+  return n;
+}
+std::int64_t HostShare::n_kept(const HostPass& pass) const {
+  return pass.tokens.front().begin >= held.front().begin ? pass.n_tokens() : 0;
+}
 std::int64_t HostShare::most_tokens() const {
   std::int64_t most = 0;
   for (const HostPass& pass : passes) most = std::max(most, pass.n_tokens());
@@ -199,10 +207,8 @@ double EncodeSeconds(std::span<const HostShare> shares, Spread spread, std::int6
   int n_before = 0;  // hosts that the anchor's keys pass on their way
   for (const HostShare& share : shares) {
     if (share.passes.empty()) continue;
-    double n_tokens = 0;
-    for (const HostPass& pass : share.passes) n_tokens += static_cast<double>(pass.n_tokens());
-    double pairs = CausalPairs(share, ring);
-    double seconds = n_tokens * speed.seconds_per_token;
+    const double pairs = CausalPairs(share, ring);
+    double seconds = static_cast<double>(share.n_encoded()) * speed.seconds_per_token;
     if (ring && n_active > 1) {
       const double own = OwnPairs(share);
       const auto n_hops = static_cast<double>(n_active - 1);

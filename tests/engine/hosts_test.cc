@@ -68,7 +68,8 @@ AskOptions Greedy(int n) {
 // The context hosts of a group, each with a model of its own, for as long as this lives.
 class ContextHosts {
  public:
-  ContextHosts(const std::string& path, int size) : groups_(MakeLocalGroup(size)) {
+  ContextHosts(const std::string& path, int size, AnchorFrom anchor = AnchorFrom::kAuto)
+      : groups_(MakeLocalGroup(size)) {
     ended_.resize(groups_.size());
     for (std::size_t rank = 1; rank < groups_.size(); ++rank) {
       threads_.emplace_back([this, path, rank] {
@@ -80,10 +81,17 @@ class ContextHosts {
     }
     hosts_ = std::make_shared<HostTeam>();
     hosts_->group = groups_[0].get();
+    hosts_->options.anchor = anchor;
   }
   ~ContextHosts() { End(); }
 
   const std::shared_ptr<HostTeam>& hosts() const { return hosts_; }
+  // Whose contexts are spread over them.
+  Model QueryHost(const std::string& path) const {
+    Model model = MustLoad(path);
+    HostTeam::Join(model, hosts_);
+    return model;
+  }
   // What each host's loop ended with.
   const std::vector<std::string>& End() {
     if (!threads_.empty()) static_cast<void>(hosts_->End());
@@ -152,10 +160,8 @@ TEST_F(HostsTest, AnswerAsOneHostDoes) {
       for (const AnchorFrom from : {AnchorFrom::kRecompute, AnchorFrom::kBroadcast}) {
         SCOPED_TRACE("block " + std::to_string(block_size) + ", " + std::to_string(size) +
                      " hosts, anchor mode " + std::to_string(static_cast<int>(from)));
-        ContextHosts others(file_.path(), size);
-        others.hosts()->options.anchor = from;
-        Model query_host = MustLoad(file_.path());
-        HostTeam::Join(query_host, others.hosts());
+        ContextHosts others(file_.path(), size, from);
+        Model query_host = others.QueryHost(file_.path());
         {
           Result<Context> context =
               Context::Encode(query_host, tokens, Star(block_size, anchor_size));
@@ -178,11 +184,9 @@ TEST_F(HostsTest, UnevenHostsAnswerAsOneToo) {
     // The second leaves rank 0 without a block, the third rank 1.
     for (const std::vector<double>& weights :
          {std::vector<double>{3, 1, 0.5}, {0.001, 1, 1}, {1, 0.001, 1}}) {
-      ContextHosts others(file_.path(), 3);
-      others.hosts()->options.anchor = from;
+      ContextHosts others(file_.path(), 3, from);
       others.hosts()->options.weights = weights;
-      Model query_host = MustLoad(file_.path());
-      HostTeam::Join(query_host, others.hosts());
+      Model query_host = others.QueryHost(file_.path());
       Result<Context> context = Context::Encode(query_host, tokens, Star(50));
       ASSERT_TRUE(context.ok()) << context.error().message;
       ExpectAlike(AskTwice(*context), want);
@@ -199,8 +203,7 @@ TEST_F(HostsTest, ARingAnswersAsDenseDoes) {
     for (const int size : {1, 2, 3, 4, 8}) {
       SCOPED_TRACE(std::to_string(n) + " tokens, " + std::to_string(size) + " hosts");
       ContextHosts others(file_.path(), size);
-      Model query_host = MustLoad(file_.path());
-      HostTeam::Join(query_host, others.hosts());
+      Model query_host = others.QueryHost(file_.path());
       {
         Result<Context> context = Context::Encode(query_host, tokens, Exact(Attention::kRing));
         ASSERT_TRUE(context.ok()) << context.error().message;
@@ -226,10 +229,8 @@ TEST_F(HostsTest, EveryArchitectureMayBeSpread) {
       SCOPED_TRACE("architecture " + std::to_string(static_cast<int>(a)) + ", " +
                    std::string(AttentionName(options.plan.attention)));
       Context alone = std::move(*Context::Encode(model, tokens, options));
-      ContextHosts others(file.path(), 3);
-      others.hosts()->options.anchor = AnchorFrom::kBroadcast;
-      Model query_host = MustLoad(file.path());
-      HostTeam::Join(query_host, others.hosts());
+      ContextHosts others(file.path(), 3, AnchorFrom::kBroadcast);
+      Model query_host = others.QueryHost(file.path());
       Result<Context> context = Context::Encode(query_host, tokens, options);
       ASSERT_TRUE(context.ok()) << context.error().message;
       ExpectAlike(AskTwice(*context), AskTwice(alone));
@@ -243,8 +244,7 @@ TEST_F(HostsTest, PartialResultsMayTravelInBf16) {
   Context alone = std::move(*Context::Encode(model, tokens, Star(50)));
   ContextHosts others(file_.path(), 3);
   others.hosts()->options.bf16_partials = true;
-  Model query_host = MustLoad(file_.path());
-  HostTeam::Join(query_host, others.hosts());
+  Model query_host = others.QueryHost(file_.path());
   Context spread = std::move(*Context::Encode(query_host, tokens, Star(50)));
   const Answer want = *alone.Ask(std::vector<Token>{20, 30}, Greedy(1));
   const Answer got = *spread.Ask(std::vector<Token>{20, 30}, Greedy(1));
@@ -255,8 +255,7 @@ TEST_F(HostsTest, PartialResultsMayTravelInBf16) {
 
 TEST_F(HostsTest, AutoChoosesAnAnchorAndSaysWhy) {
   ContextHosts others(file_.path(), 3);
-  Model model = MustLoad(file_.path());
-  HostTeam::Join(model, others.hosts());
+  Model model = others.QueryHost(file_.path());
   const std::vector<Token> tokens = SomeTokens(430);
   {
     const std::lock_guard talk(others.hosts()->talk);
@@ -273,8 +272,7 @@ TEST_F(HostsTest, AutoChoosesAnAnchorAndSaysWhy) {
 TEST_F(HostsTest, AWeightIsNothingToARing) {
   ContextHosts others(file_.path(), 2);
   others.hosts()->options.weights = {1, 2};
-  Model model = MustLoad(file_.path());
-  HostTeam::Join(model, others.hosts());
+  Model model = others.QueryHost(file_.path());
   const Result<Context> context = Context::Encode(model, SomeTokens(100), Exact(Attention::kRing));
   ASSERT_FALSE(context.ok());
   EXPECT_EQ(context.error().kind, ErrorKind::kInvalidArgument);
@@ -282,8 +280,7 @@ TEST_F(HostsTest, AWeightIsNothingToARing) {
 
 TEST_F(HostsTest, EachHoldsItsBlocksAndTheAnchorOnly) {
   ContextHosts others(file_.path(), 4);
-  Model model = MustLoad(file_.path());
-  HostTeam::Join(model, others.hosts());
+  Model model = others.QueryHost(file_.path());
   const std::vector<Token> tokens = SomeTokens(2048);
   Result<Context> context = Context::Encode(model, tokens, Star(256));
   ASSERT_TRUE(context.ok()) << context.error().message;
@@ -348,8 +345,7 @@ TEST_F(HostsTest, AHeldContextCanBeCutAnywhereAndGoesOn) {
   const Model one = MustLoad(file_.path());
   Context alone = std::move(*Context::Encode(one, tokens, Star(50)));
   ContextHosts others(file_.path(), 3);
-  Model model = MustLoad(file_.path());
-  HostTeam::Join(model, others.hosts());
+  Model model = others.QueryHost(file_.path());
   Context spread = std::move(*Context::Encode(model, tokens, Star(50)));
   for (const std::int64_t n : {290, 230, 120, 60}) {
     ASSERT_TRUE(alone.Rewind(n).ok());
@@ -360,8 +356,7 @@ TEST_F(HostsTest, AHeldContextCanBeCutAnywhereAndGoesOn) {
 
 TEST_F(HostsTest, ContextsLiveSideBySide) {
   ContextHosts others(file_.path(), 2);
-  Model model = MustLoad(file_.path());
-  HostTeam::Join(model, others.hosts());
+  Model model = others.QueryHost(file_.path());
   const std::vector<Token> tokens = SomeTokens(300), more = SomeTokens(200);
   Context first = std::move(*Context::Encode(model, tokens, Star(50)));
   const Answer before = *first.Ask(std::vector<Token>{20, 30}, Greedy(8));
@@ -411,10 +406,8 @@ std::vector<Way> Ways() {
 TEST_F(HostsTest, ProgressCountsTheTokensOfAll) {
   for (const Way& way : Ways()) {
     SCOPED_TRACE(way.name);
-    ContextHosts others(file_.path(), 3);
-    others.hosts()->options.anchor = way.anchor;
-    Model model = MustLoad(file_.path());
-    HostTeam::Join(model, others.hosts());
+    ContextHosts others(file_.path(), 3, way.anchor);
+    Model model = others.QueryHost(file_.path());
     EncodeOptions options = way.options;
     std::int64_t last = 0;
     options.on_progress = [&](const Progress& progress) {
@@ -430,10 +423,8 @@ TEST_F(HostsTest, ProgressCountsTheTokensOfAll) {
 TEST_F(HostsTest, ACancelStopsAllAndTheyStayOfUse) {
   for (const Way& way : Ways()) {
     SCOPED_TRACE(way.name);
-    ContextHosts others(file_.path(), 3);
-    others.hosts()->options.anchor = way.anchor;
-    Model model = MustLoad(file_.path());
-    HostTeam::Join(model, others.hosts());
+    ContextHosts others(file_.path(), 3, way.anchor);
+    Model model = others.QueryHost(file_.path());
     const std::vector<Token> tokens = SomeTokens(430);
     for (const int calls : {1, 2, 3, 6}) {
       std::stop_source source;
@@ -463,8 +454,7 @@ TEST_F(HostsTest, AHostWithAnotherModelIsNamed) {
   for (const TinyModel& kind : {TinyModel{.n_layers = 3}, TinyModel{.seed = 2}}) {
     const TinyGgufFile other(kind);
     ContextHosts others(other.path(), 2);
-    Model model = MustLoad(file_.path());
-    HostTeam::Join(model, others.hosts());
+    Model model = others.QueryHost(file_.path());
     const Result<Context> context = Context::Encode(model, SomeTokens(300), Star(50));
     ASSERT_FALSE(context.ok());
     EXPECT_EQ(context.error().message,
