@@ -3,8 +3,10 @@
 //
 // The context's tokens are numbered 0..n_context-1, which are also their positions and their places
 // in the KV store. Star Attention (arXiv 2411.17116), phase 1, in one process is the static mask
-//   key j visible to query i  iff  j <= i and (j < anchor_size or block(j) == block(i)),
+//   key j visible to query i  iff  j <= i and (j < anchor_size or block(i) - block(j) <= window),
 // with the anchor's KV computed once, as part of block 1: recomputing it gives the same numbers.
+// The paper has anchor_size <= block_size and window 0; a larger anchor is encoded as dense
+// attention would, and a window lets each block see the blocks before it as they were encoded.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +44,7 @@ struct PlanOptions {
   Attention attention = Attention::kAuto;
   std::int64_t block_size = 0;     // tokens; 0 = auto, see AutoBlockSize
   std::int64_t anchor_size = -1;   // tokens; -1 = block_size, 0 = no anchor
+  std::int64_t window = 0;         // earlier blocks that each block sees besides
   std::int64_t ubatch_size = 512;  // most tokens in one step, >= 1
 };
 
@@ -55,6 +58,7 @@ struct Plan {
   std::int64_t n_context = 0;
   std::int64_t block_size = 0;   // dense: n_context
   std::int64_t anchor_size = 0;  // dense: 0
+  std::int64_t window = 0;       // blocks; dense: 0
   std::int64_t n_blocks = 0;     // the last may be shorter; 0 for an empty context
   std::vector<Step> steps;       // in order, covering 0..n_context-1; empty for kLlama
   double work_share = 1.0;       // causal (query, key) pairs to compute, of dense attention's
@@ -66,9 +70,9 @@ struct Plan {
 std::int64_t AutoBlockSize(std::int64_t n_context);
 
 // Errors, kInvalidArgument: a block below kMinBlockSize or larger than the context, an anchor
-// larger than the block or negative, star with less than one token. kAuto never fails for a short
-// context: it takes dense. Options that dense does not use (sizes with kDense, kRing or kLlama) are
-// refused.
+// larger than the context or negative, a negative window, star with less than one token. kAuto
+// never fails for a short context: it takes dense. Options that dense does not use (sizes and a
+// window with kDense, kRing or kLlama) are refused.
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
 
 // Causal (query, key) pairs that the plan's steps compute: the unit of attention work.

@@ -91,6 +91,7 @@ class HostLoop {
     options.ubatch_size = model_.options.ubatch_size;
     const Result<Plan> plan = MakePlan(request.n_tokens, options);
     if (!plan) return plan.error();
+    if (plan->anchor_size > plan->block_size) return Garbled(0, "an anchor larger than a block");
     return EncodePart(request, spread, tokens, *plan);
   }
 

@@ -48,9 +48,10 @@ std::optional<Error> RefuseSizes(const PlanOptions& options) {
                            ": expected at least 1 token");
   }
   if (options.attention != Attention::kStar && options.attention != Attention::kAuto) {
-    if (block == 0 && anchor == -1) return std::nullopt;
-    return InvalidArgument((block != 0 ? "block size " + std::to_string(block)
-                                       : "anchor size " + std::to_string(anchor)) +
+    if (block == 0 && anchor == -1 && options.window == 0) return std::nullopt;
+    return InvalidArgument((block != 0     ? "block size " + std::to_string(block)
+                            : anchor != -1 ? "anchor size " + std::to_string(anchor)
+                                           : "window " + std::to_string(options.window)) +
                            " with attention " + std::string(AttentionName(options.attention)) +
                            ": expected attention star or auto, or no such size");
   }
@@ -62,38 +63,45 @@ std::optional<Error> RefuseSizes(const PlanOptions& options) {
     return InvalidArgument("anchor size " + std::to_string(anchor) +
                            ": expected 0 (no anchor) or more tokens");
   }
+  if (options.window < 0) {
+    return InvalidArgument("window " + std::to_string(options.window) +
+                           ": expected 0 (the own block alone) or more blocks");
+  }
   return std::nullopt;
 }
 
-std::optional<Error> RefuseAnchor(std::int64_t anchor_size, std::int64_t block_size) {
-  if (anchor_size <= block_size) return std::nullopt;
+std::optional<Error> RefuseAnchor(std::int64_t anchor_size, std::int64_t n_context) {
+  if (anchor_size <= n_context) return std::nullopt;
   return InvalidArgument("anchor size " + std::to_string(anchor_size) +
-                         ": expected at most the block size, " + std::to_string(block_size) +
+                         ": expected at most the context's " + std::to_string(n_context) +
                          " tokens");
 }
 
-// The anchor and the own block's tokens before `begin`; one range where they touch.
-std::vector<KeyRange> Visible(std::int64_t anchor_size, std::int64_t block_begin,
+// The anchor, and what starts at `seen_from` and ends before `begin`; one range where they touch.
+std::vector<KeyRange> Visible(std::int64_t anchor_size, std::int64_t seen_from,
                               std::int64_t begin) {
   std::vector<KeyRange> visible;
-  if (block_begin > anchor_size) {
+  if (seen_from > anchor_size) {
     if (anchor_size > 0) visible.push_back({0, anchor_size});
-    if (begin > block_begin) visible.push_back({block_begin, begin});
+    if (begin > seen_from) visible.push_back({seen_from, begin});
   } else if (begin > 0) {
     visible.push_back({0, begin});
   }
   return visible;
 }
 
-// Block by block, each cut into ubatches; a step never crosses the end of its block.
+// Block by block, each cut into ubatches; a step never crosses the end of its block. It may cross
+// that of a larger anchor: whose block starts within the anchor sees all before it in any case.
 std::vector<Step> CutSteps(std::int64_t n_context, std::int64_t block_size,
-                           std::int64_t anchor_size, std::int64_t ubatch_size) {
+                           std::int64_t anchor_size, std::int64_t window,
+                           std::int64_t ubatch_size) {
   std::vector<Step> steps;
   for (std::int64_t block = 0; block < n_context;) {
     const std::int64_t block_end = block + std::min(block_size, n_context - block);
+    const std::int64_t seen_from = block - std::min(window, block / block_size) * block_size;
     for (std::int64_t begin = block; begin < block_end;) {
       const std::int64_t end = begin + std::min(ubatch_size, block_end - begin);
-      steps.push_back({{begin, end}, Visible(anchor_size, block, begin)});
+      steps.push_back({{begin, end}, Visible(anchor_size, seen_from, begin)});
       begin = end;
     }
     block = block_end;
@@ -111,23 +119,24 @@ Plan OneBlock(std::int64_t n_context, const PlanOptions& options, std::string re
   plan.block_size = n_context;
   plan.n_blocks = n_context > 0 ? 1 : 0;
   if (plan.attention != Attention::kLlama) {
-    plan.steps = CutSteps(n_context, n_context, 0, options.ubatch_size);
+    plan.steps = CutSteps(n_context, n_context, 0, 0, options.ubatch_size);
   }
   plan.reason = std::move(reason);
   return plan;
 }
 
-// REQUIRES: 0 < block_size, anchor_size <= block_size.
+// REQUIRES: 0 < block_size, anchor_size <= n_context.
 Plan Star(std::int64_t n_context, std::int64_t block_size, std::int64_t anchor_size,
-          std::int64_t ubatch_size) {
+          std::int64_t window, std::int64_t ubatch_size) {
   const double n = static_cast<double>(n_context);
   Plan plan;
   plan.attention = Attention::kStar;
   plan.n_context = n_context;
   plan.block_size = block_size;
   plan.anchor_size = anchor_size;
+  plan.window = window;
   plan.n_blocks = CeilDiv(n_context, block_size);
-  plan.steps = CutSteps(n_context, block_size, anchor_size, ubatch_size);
+  plan.steps = CutSteps(n_context, block_size, anchor_size, window, ubatch_size);
   plan.work_share = CausalPairs(plan.steps) / (n * (n + 1) / 2);
   return plan;
 }
@@ -143,19 +152,21 @@ Result<Plan> MakeStar(std::int64_t n_context, const PlanOptions& options) {
   }
   const std::int64_t block_size = std::min(BlockSize(n_context, options), n_context);
   const std::int64_t anchor_size = options.anchor_size < 0 ? block_size : options.anchor_size;
-  if (auto error = RefuseAnchor(anchor_size, block_size)) return *error;
-  return Star(n_context, block_size, anchor_size, options.ubatch_size);
+  if (auto error = RefuseAnchor(anchor_size, n_context)) return *error;
+  return Star(n_context, block_size, anchor_size, options.window, options.ubatch_size);
 }
 
 Result<Plan> MakeAuto(std::int64_t n_context, const PlanOptions& options) {
   const std::int64_t block_size = BlockSize(n_context, options);
-  if (options.block_size != 0) {  // A wrong pair of sizes is wrong for any context.
-    if (auto error = RefuseAnchor(options.anchor_size, block_size)) return *error;
-  }
   if (n_context <= block_size) {
     return OneBlock(n_context, options,
                     "dense: the context of " + std::to_string(n_context) +
                         " tokens fits one block of " + std::to_string(block_size));
+  }
+  if (n_context <= options.anchor_size) {
+    return OneBlock(n_context, options,
+                    "dense: the anchor of " + std::to_string(options.anchor_size) +
+                        " tokens holds the context");
   }
   Result<Plan> star = MakeStar(n_context, options);
   if (!star) return star;

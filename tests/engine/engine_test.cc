@@ -298,7 +298,7 @@ TEST_F(Engine, BadRequestsAreErrorsThatNameBothSides) {
   EncodeOptions anchor;
   anchor.plan.attention = Attention::kStar;
   anchor.plan.block_size = 64;
-  anchor.plan.anchor_size = 65;
+  anchor.plan.anchor_size = 101;
   const std::vector<Token> some(100, 5);
   const std::vector<Token> beyond(8300, 5);
   const std::vector<Token> outside(100, 1 << 20);
@@ -315,10 +315,10 @@ TEST_F(Engine, BadRequestsAreErrorsThatNameBothSides) {
        [&] { return Failed(Context::Encode(SharedModel(), beyond, {})); },
        ErrorKind::kInvalidArgument,
        {"8300", "8192", "--allow-long"}},
-      {"an anchor larger than the block",
+      {"an anchor larger than the context",
        [&] { return Failed(Context::Encode(SharedModel(), some, anchor)); },
        ErrorKind::kInvalidArgument,
-       {"65", "64"}},
+       {"101", "100"}},
       {"more KV memory than there is",
        [&] { return Failed(Context::Encode(SharedModel(), some, big_reserve)); },
        ErrorKind::kWorld,

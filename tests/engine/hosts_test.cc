@@ -462,6 +462,20 @@ TEST_F(HostsTest, AHostWithAnotherModelIsNamed) {
   }
 }
 
+TEST_F(HostsTest, AWindowAndALargerAnchorAreOfOneHost) {
+  ContextHosts others(file_.path(), 2);
+  Model model = others.QueryHost(file_.path());
+  EncodeOptions window = Star(50);
+  window.plan.window = 1;
+  for (const EncodeOptions& options : {window, Star(50, 51)}) {
+    const Result<Context> context = Context::Encode(model, SomeTokens(300), options);
+    ASSERT_FALSE(context.ok());
+    EXPECT_EQ(context.error().kind, ErrorKind::kInvalidArgument);
+    EXPECT_NE(context.error().message.find("on several hosts"), std::string::npos);
+  }
+  EXPECT_TRUE(Context::Encode(model, SomeTokens(300), Star(50, 50)).ok());
+}
+
 // What a peer sends is looked at before it is used: each of these differs from a good request in
 // one thing.
 TEST_F(HostsTest, ARequestThatDoesNotFitIsRefusedWithAReason) {
@@ -481,7 +495,8 @@ TEST_F(HostsTest, ARequestThatDoesNotFitIsRefusedWithAReason) {
       {"a token is none", [](auto&, auto& tokens) { tokens[7] = -5; }},
       {"a token is none", [](auto&, auto& tokens) { tokens[7] = 1 << 30; }},
       {"block size 1: expected", [](auto& r, auto&) { r.block_size = 1; }},
-      {"anchor size", [](auto& r, auto&) { r.anchor_size = 200; }},
+      {"an anchor larger than a block", [](auto& r, auto&) { r.anchor_size = 200; }},
+      {"anchor size -2", [](auto& r, auto&) { r.anchor_size = -2; }},
       {"blocks that the plan has not", [](auto& r, auto&) { r.last_block = 7; }},
       {"blocks that the plan has not", [](auto& r, auto&) { r.first_block = -1; }},
       {"blocks that the plan has not", [](auto& r, auto&) { r.last_block = r.first_block; }},

@@ -38,11 +38,12 @@ class StarLaws : public ::testing::Test {
     }
   }
 
-  Plan StarPlan(std::int64_t block_size, std::int64_t anchor_size) const {
+  Plan StarPlan(std::int64_t block_size, std::int64_t anchor_size, std::int64_t window = 0) const {
     PlanOptions options;
     options.attention = Attention::kStar;
     options.block_size = block_size;
     options.anchor_size = anchor_size;
+    options.window = window;
     options.ubatch_size = 64;
     return *MakePlan(kLength, options);
   }
@@ -102,7 +103,7 @@ class StarLaws : public ::testing::Test {
   }
 };
 
-TEST_F(StarLaws, Law1OneBlockAndTwoBlocksBehindAWholeAnchorEqualDense) {
+TEST_F(StarLaws, Law1StarThatSeesAllThatDenseSeesEqualsDense) {
   PlanOptions dense_options;
   dense_options.attention = Attention::kDense;
   dense_options.ubatch_size = 64;
@@ -113,6 +114,13 @@ TEST_F(StarLaws, Law1OneBlockAndTwoBlocksBehindAWholeAnchorEqualDense) {
     const auto star = NewStore();
     RunSteps(StarPlan(block_size, block_size).steps, *star);
     EXPECT_LT(Compare(expected, Ask(*star)).mean_kl, 1e-5) << "block size " << block_size;
+  }
+  for (const Plan& plan : {StarPlan(50, 0, 5), StarPlan(50, kLength), StarPlan(50, 120, 2)}) {
+    const auto star = NewStore();
+    RunSteps(plan.steps, *star);
+    const double kl = Compare(expected, Ask(*star)).mean_kl;
+    const bool sees_all = plan.work_share == 1;  // the last does not: the law can fail
+    EXPECT_EQ(kl < 1e-5, sees_all) << "anchor " << plan.anchor_size << ", window " << plan.window;
   }
 }
 

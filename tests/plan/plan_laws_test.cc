@@ -40,7 +40,7 @@ bool WellFormed(const Step& step) {
 }
 
 TEST(PlanLaws, StepsCoverTheContextInOrderAndNoneIsLargerThanAUbatch) {
-  ForAllSmallStars([](const Sizes& s) {
+  ForAllStars([](const Sizes& s) {
     std::int64_t next = 0;
     for (const Step& step : Star(s).steps) {
       ASSERT_EQ(step.tokens.begin, next) << Name(s);
@@ -52,7 +52,7 @@ TEST(PlanLaws, StepsCoverTheContextInOrderAndNoneIsLargerThanAUbatch) {
 }
 
 TEST(PlanLaws, NoStepCrossesTheEndOfABlock) {
-  ForAllSmallStars([](const Sizes& s) {
+  ForAllStars([](const Sizes& s) {
     for (const Step& step : Star(s).steps) {
       ASSERT_EQ(step.tokens.begin / s.block_size, (step.tokens.end - 1) / s.block_size) << Name(s);
     }
@@ -60,7 +60,7 @@ TEST(PlanLaws, NoStepCrossesTheEndOfABlock) {
 }
 
 TEST(PlanLaws, VisibleRangesAreAscendingApartNonEmptyAndBeforeTheStep) {
-  ForAllSmallStars([](const Sizes& s) {
+  ForAllStars([](const Sizes& s) {
     for (const Step& step : Star(s).steps) {
       ASSERT_TRUE(WellFormed(step)) << Name(s) << ", step at " << step.tokens.begin;
     }
@@ -68,11 +68,11 @@ TEST(PlanLaws, VisibleRangesAreAscendingApartNonEmptyAndBeforeTheStep) {
 }
 
 TEST(PlanLaws, StarIsTheStaticMaskOfLaw3WhateverTheUbatch) {
-  ForAllSmallStars([](const Sizes& s) { ASSERT_EQ(MaskOf(Star(s)), StaticMask(s)) << Name(s); });
+  ForAllStars([](const Sizes& s) { ASSERT_EQ(MaskOf(Star(s)), StaticMask(s)) << Name(s); });
 }
 
 TEST(PlanLaws, CausalPairsAreTheSetElementsOfTheMask) {
-  ForAllSmallStars([](const Sizes& s) {
+  ForAllStars([](const Sizes& s) {
     const Plan plan = Star(s);
     const Mask mask = StaticMask(s);
     const auto n_set = static_cast<double>(std::count(mask.begin(), mask.end(), true));
@@ -103,6 +103,16 @@ TEST(PlanLaws, TwoBlocksBehindAWholeBlockAnchorSeeWhatDenseSees) {
         ASSERT_DOUBLE_EQ(Star(s).work_share, 1.0) << Name(s);
       }
     }
+  }
+}
+
+TEST(PlanLaws, AWindowOrAnAnchorOverTheWholeContextSeesWhatDenseSees) {
+  for (const std::int64_t ubatch : {1, 7, 16, 512}) {
+    const Mask dense = MaskOf(Dense(100, ubatch));
+    EXPECT_EQ(MaskOf(Star({100, 20, 0, ubatch, 4})), dense) << ubatch;
+    EXPECT_EQ(MaskOf(Star({100, 20, 100, ubatch})), dense) << ubatch;
+    EXPECT_NE(MaskOf(Star({100, 20, 0, ubatch, 3})), dense) << ubatch;
+    EXPECT_NE(MaskOf(Star({100, 20, 80 - 1, ubatch})), dense) << ubatch;
   }
 }
 
