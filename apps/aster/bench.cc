@@ -82,7 +82,8 @@ class Bench {
       const bool has_blocks = attention == Attention::kStar || attention == Attention::kAuto;
       for (const std::int64_t block_size : options_.bench.block_sizes) {
         plans.push_back({attention, has_blocks ? block_size : 0,
-                         has_blocks ? options_.plan.anchor_size : -1, model_.ubatch_size()});
+                         has_blocks ? options_.plan.anchor_size : -1,
+                         has_blocks ? options_.plan.window : 0, model_.ubatch_size()});
         if (!has_blocks) break;
       }
     }
@@ -108,7 +109,7 @@ class Bench {
   static void Add(BenchCase one, std::vector<BenchCase>& cases) {
     one.asked = one.plan.attention;
     if (one.plan.block_size > one.n_context()) {
-      one.plan = {Attention::kDense, 0, -1, one.plan.ubatch_size};
+      one.plan = {Attention::kDense, 0, -1, 0, one.plan.ubatch_size};
     }
     const auto same = [&one](const BenchCase& other) {
       return other.test() == one.test() && other.plan.attention == one.plan.attention &&

@@ -26,6 +26,7 @@ Commands:
   ask          Answer one or more questions about a document.
   chat         Talk about a document, turn by turn.
   bench        Time prefill and decode.
+  eval         Score a long-context benchmark: what star keeps of the accuracy.
   tokenize     Show the tokens of a text.
   model list   The models that Aster can fetch, and where they lie.
   model fetch  Download one of them.
@@ -116,6 +117,29 @@ s_per_pair.
 Examples:
   aster bench hosts -p 16K --hosts 2,4,8
   aster bench hosts -m model.gguf -p 64K --hosts 8 --ways ring,contiguous --link 10)";
+
+constexpr const char* kEvalHelp =
+    R"(Usage: aster eval -m MODEL --data PATH -o DIR [options]
+       aster eval -o DIR
+
+Scores answers of a long-context benchmark, RULER's or BABILong's, under full attention and
+under any settings of star, on the same samples: what star keeps of the accuracy, and how much
+sooner the answer comes. A run that is stopped goes on when the same command is given again.)";
+
+constexpr const char* kEvalFooter =
+    R"(Samples: one JSON object a line, or an array of them, with input_context, input_query and
+outputs; or RULER's input, answer_prefix and outputs; or BABILong's input, question and target.
+Optional: task (else the file's name), index, max_seq_length, tokens_to_generate. scripts/ruler
+makes RULER's tasks for a model. Answers are greedy.
+
+DIR/predictions.jsonl has a line for each sample and setting, as it is done: the answer, the
+score, times, sizes, and where in the context each reference stands. The tables go to standard
+output and, with all figures, to DIR/summary.json; scripts/eval-report draws them.
+
+Examples:
+  scripts/ruler --lengths 4K --samples 20 -o ruler
+  aster eval --data ruler -o results --attention dense,star --block-size L/4,L/8
+  aster eval --data ruler -o results --attention star --block-size L/8 --window 0,1)";
 
 constexpr const char* kTokenizeHelp =
     R"(Usage: aster tokenize TEXT [options]
@@ -243,6 +267,14 @@ void AddBench(Parser& parser, Options& options) {
   AddBenchHostsFlags(hosts, options);
 }
 
+void AddEval(Parser& parser, Options& options) {
+  CLI::App& app = parser.Add(parser.app, "eval", Command::kEval, kEvalHelp, kEvalFooter);
+  AddModelFlags(app, options);
+  AddComputeFlags(app, options);
+  AddHostFlags(app, options);
+  AddEvalFlags(app, options);
+}
+
 void AddTokenize(Parser& parser, Options& options) {
   CLI::App& app =
       parser.Add(parser.app, "tokenize", Command::kTokenize, kTokenizeHelp, kTokenizeFooter);
@@ -250,10 +282,17 @@ void AddTokenize(Parser& parser, Options& options) {
   AddList(app, "-f,--file", "FILE", "Read the text from this file; - is standard input.",
           options.files)
       ->group("Text");
+  app.add_flag("-0,--null", options.each_text,
+               "Texts on standard input, each up to a NUL byte; a line of\n"
+               "output for each, at once.")
+      ->group("Text");
   AddModelFlags(app, options);
   app.option_defaults()->group("Output");
   AddJsonFlag(app, options, "One JSON object; see below.");
   app.add_flag("--count", options.count_only, "Print only the number of tokens.");
+  app.add_flag("--chat", options.as_chat,
+               "The text as a user's message, in the model's chat template,\n"
+               "ready for the answer.");
   app.add_flag_callback(
       "--no-bos", [&options] { options.add_special = false; },
       "Without the model's begin-of-text token.");
@@ -295,6 +334,7 @@ std::unique_ptr<Parser> MakeParser(Options& options) {
   AddAsk(*parser, options);
   AddChat(*parser, options);
   AddBench(*parser, options);
+  AddEval(*parser, options);
   AddTokenize(*parser, options);
   AddModel(*parser, options);
   return parser;
@@ -323,8 +363,10 @@ std::vector<std::string> Normalised(std::span<const std::string> arguments) {
 
 std::optional<Error> ForeignOption(std::span<const std::string> arguments) {
   if (!arguments.empty() && arguments.front() == "bench") return std::nullopt;  // has a -p itself
+  const bool is_eval = !arguments.empty() && arguments.front() == "eval";
   for (const std::string& argument : arguments) {
     for (const auto& [name, hint] : kForeign) {
+      if (is_eval && name == "--prompt") continue;  // a kind of prompt
       if (argument == name) {
         return InvalidArgument(argument + ": not an option of Aster: " + std::string(hint));
       }
@@ -362,7 +404,7 @@ Error Unexpected(const std::string& argument, const Chosen& chosen) {
 Error UnknownCommand(const std::vector<std::string>& rest, const Chosen& chosen) {
   const bool of_model = chosen.path == "aster model";
   const std::string expected =
-      of_model ? "list, fetch or info" : "ask, chat, bench, tokenize or model";
+      of_model ? "list, fetch or info" : "ask, chat, bench, eval, tokenize or model";
   const std::string see = "; see " + chosen.path + " --help";
   if (rest.empty()) return InvalidArgument("no command: expected " + expected + see);
   if (rest.front().starts_with('-')) return Unexpected(rest.front(), chosen);
@@ -417,8 +459,12 @@ Status CheckTokenize(const Options& options) {
   if (!options.files.empty() && !options.text.empty()) {
     return InvalidArgument(Shown(options.text) + ": unexpected beside -f; expected one of them");
   }
-  if (!options.files.empty()) return Ok();
-  if (options.text.empty()) return InvalidArgument("no text: expected TEXT or -f FILE");
+  if (options.each_text && !(options.files.empty() && options.text.empty())) {
+    return InvalidArgument(
+        "--null: unexpected beside TEXT and -f; its texts are on standard input");
+  }
+  if (!options.files.empty() || options.each_text) return Ok();
+  if (options.text.empty()) return InvalidArgument("no text: expected TEXT, -f FILE or --null");
   if (FindInvalidUtf8(options.text)) return InvalidArgument("TEXT: not UTF-8; expected UTF-8 text");
   return Ok();
 }
@@ -435,6 +481,9 @@ Status CheckTogether(const Options& options) {
       return CheckChat(options);
     case Command::kTokenize:
       return CheckTokenize(options);
+    case Command::kEval:
+      if (options.eval.output.empty()) return InvalidArgument("no folder: expected -o DIR");
+      return Ok();
     case Command::kModelFetch:
       if (options.model.empty()) return InvalidArgument("no model: expected a NAME");
       return Ok();

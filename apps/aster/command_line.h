@@ -21,6 +21,7 @@ enum class Command {
   kChat,
   kBench,
   kBenchHosts,
+  kEval,
   kTokenize,
   kModelList,
   kModelFetch,
@@ -53,6 +54,27 @@ struct BenchHostsOptions {
   bool all_hosts = false;
 };
 
+// A size of star's in tokens, or a part of the length that samples were made for.
+struct SizeOption {
+  std::int64_t tokens = 0;  // the plan's number for auto, where part is 0
+  std::int64_t part = 0;    // 4 = a quarter of the length
+  std::string text;         // as it was given
+};
+
+enum class PromptKind { kAuto, kChat, kBare };
+
+struct EvalOptions {
+  std::string data;                // a file or a folder; empty: show what the output folder holds
+  std::string output;              // a folder
+  std::vector<std::string> tasks;  // empty = all
+  std::int64_t n_samples = 0;      // of each file; 0 = all
+  PromptKind prompt = PromptKind::kAuto;
+  std::vector<Attention> attentions{Attention::kDense, Attention::kStar};
+  std::vector<SizeOption> block_sizes{{0, 4, "L/4"}};
+  std::vector<SizeOption> anchor_sizes{{-1, 0, "auto"}};
+  std::vector<std::int64_t> windows{0};
+};
+
 struct Options {
   Command command = Command::kHelp;
   std::string help;  // of kHelp: the text to print
@@ -75,10 +97,13 @@ struct Options {
 
   BenchOptions bench;  // its format is bench hosts' too
   BenchHostsOptions bench_hosts;
+  EvalOptions eval;
 
   bool json = false;
   bool progress = true;
   bool count_only = false;    // tokenize --count
+  bool as_chat = false;       // tokenize --chat
+  bool each_text = false;     // tokenize -0
   bool add_special = true;    // tokenize --no-bos
   bool parse_special = true;  // tokenize --no-parse-special
 };

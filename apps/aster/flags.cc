@@ -153,12 +153,19 @@ void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling) {
 
 void AddAnchorAndLengthFlags(CLI::App& app, Options& options) {
   AddValue(app, "--anchor-size", "N",
-           "Tokens at the start that every block sees, at most a\n"
-           "block; 0 = no anchor; auto: a block. Default: auto.",
+           "Tokens at the start that every block sees; 0 = no anchor;\n"
+           "auto: a block. Default: auto.",
            std::string(kTokens) + ", 0 for no anchor, or auto",
            Into(options.plan.anchor_size, OrAuto(-1, TokenCount(0))));
   app.add_flag("--allow-long", options.allow_long,
                "Go on past the length that the model was trained for.");
+}
+
+void AddWindowFlag(CLI::App& app, Options& options) {
+  AddInteger(app, "--window",
+             "Earlier blocks that each block of star sees besides:\n"
+             "more accurate, more work. Default: 0.",
+             0, 1024, options.plan.window);
 }
 
 void AddProgressFlag(CLI::App& app, Options& options) {
@@ -281,6 +288,7 @@ void AddBenchFlags(CLI::App& app, Options& options) {
            "Default: auto.",
            std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
            Into(bench.block_sizes, List(OrAuto(0, TokenCount(kMinBlockSize)))));
+  AddWindowFlag(app, options);
   AddAnchorAndLengthFlags(app, options);
   app.option_defaults()->group("Output");
   AddValue(app, "-o,--output", "FORM",
@@ -359,7 +367,76 @@ void AddAttentionFlags(CLI::App& app, Options& options) {
            "quarter of the context, from 1K to 32K. Default: auto.",
            std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
            Into(options.plan.block_size, OrAuto(0, TokenCount(kMinBlockSize))));
+  AddWindowFlag(app, options);
   AddAnchorAndLengthFlags(app, options);
+}
+
+// "L/4" is a quarter of the length; else as `read` has it.
+Reader<SizeOption> OrPart(Reader<std::int64_t> read) {
+  return [read](const std::string& text) -> std::optional<SizeOption> {
+    if (text.starts_with("L/")) {
+      const auto part = ParseInteger(text.substr(2));
+      if (!part || *part < 1 || *part > 4096) return std::nullopt;
+      return SizeOption{0, *part, text};
+    }
+    const std::optional<std::int64_t> tokens = read(text);
+    return tokens ? std::optional(SizeOption{*tokens, 0, text}) : std::nullopt;
+  };
+}
+
+void AddEvalFlags(CLI::App& app, Options& options) {
+  EvalOptions& eval = options.eval;
+  app.option_defaults()->group("Samples");
+  AddValue(app, "--data", "PATH",
+           "A .jsonl or .json file, or a folder of them; see below.\n"
+           "Without it: the tables of what -o holds already.",
+           "a file or a folder", [&eval](const std::string& text) {
+             eval.data = text;
+             return !text.empty();
+           });
+  AddValue(app, "-o,--output", "DIR",
+           "Where predictions.jsonl and summary.json go. A run that was\n"
+           "stopped goes on there, and more settings join it.",
+           "a folder", [&eval](const std::string& text) {
+             eval.output = text;
+             return !text.empty();
+           });
+  AddValue(app, "--tasks", "NAME,...", "Only these tasks. Default: all.", "names of tasks",
+           Into(eval.tasks, List<std::string>([](const std::string& text) {
+                  return text.empty() ? std::nullopt : std::optional(text);
+                })));
+  AddInteger(app, "--samples", "Only the first N of each file; 0 = all. Default: 0.", 0,
+             std::numeric_limits<std::int32_t>::max(), eval.n_samples);
+  AddValue(app, "--prompt", "KIND",
+           "chat: the model's chat template around context and\n"
+           "question; bare: the texts as they are; auto: chat where\n"
+           "the model has a template. Default: auto.",
+           "auto, chat or bare",
+           Into(eval.prompt, OneOf<PromptKind>({{"auto", PromptKind::kAuto},
+                                                {"chat", PromptKind::kChat},
+                                                {"bare", PromptKind::kBare}})));
+  app.option_defaults()->group("Settings");
+  AddValue(app, "--attention", "KIND,...",
+           "dense, star, auto, ring, llama; see aster ask --help.\n"
+           "Default: dense,star.",
+           "auto, dense, star, ring or llama, or several of them",
+           Into(eval.attentions, List<Attention>(ReadAttention)));
+  AddValue(app, "--block-size", "N,...",
+           "Of star: tokens in a block, at least 16; L/4 for a quarter\n"
+           "of the samples' length; or auto. Default: L/4.",
+           std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", L/4 or auto",
+           Into(eval.block_sizes, List(OrPart(OrAuto(0, TokenCount(kMinBlockSize))))));
+  AddValue(app, "--anchor-size", "N,...",
+           "Of star: tokens at the start that every block sees, L/4 for\n"
+           "a quarter of the length, 0, or auto: a block. Default: auto.",
+           std::string(kTokens) + ", L/4, 0 for no anchor, or auto",
+           Into(eval.anchor_sizes, List(OrPart(OrAuto(-1, TokenCount(0))))));
+  AddValue(app, "--window", "N,...", "Of star: earlier blocks that each block sees. Default: 0.",
+           "whole numbers from 0 to 1024", Into(eval.windows, List(TokenCount(0, 1024))));
+  app.add_flag("--allow-long", options.allow_long,
+               "Go on past the length that the model was trained for.");
+  AddProgressFlag(app, options);
+  AddVerboseFlag(app, options);
 }
 
 void AddAnswerFlags(CLI::App& app, Options& options) {

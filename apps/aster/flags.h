@@ -27,6 +27,7 @@ void AddAttentionFlags(CLI::App& app, Options& options);
 void AddHostFlags(CLI::App& app, Options& options);
 void AddBenchFlags(CLI::App& app, Options& options);
 void AddBenchHostsFlags(CLI::App& app, Options& options);
+void AddEvalFlags(CLI::App& app, Options& options);
 void AddAnswerFlags(CLI::App& app, Options& options);
 void AddOutputFlags(CLI::App& app, Options& options);
 void AddJsonFlag(CLI::App& app, Options& options, const std::string& help);

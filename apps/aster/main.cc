@@ -34,6 +34,8 @@ Result<int> Run(const Options& options, Hosts& hosts) {
       return RunBench(options, hosts);
     case Command::kBenchHosts:
       return RunBenchHosts(options);
+    case Command::kEval:
+      return RunEval(options, hosts);
     case Command::kTokenize:
       return RunTokenize(options);
     case Command::kModelList:

@@ -5,8 +5,6 @@ OpenVINO GenAI and matplotlib are installed with pip into virtual environments o
 there already is taken as it is. PrepareError's message is one line for a person.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import pathlib
@@ -17,16 +15,12 @@ import sys
 
 import machine
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
+import environment as environments  # noqa: E402
+from environment import CACHE, ROOT, PrepareError, locked, logged, stamp  # noqa: E402
+
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "aster"
 PEERS = CACHE / "peers"
-# What pip's log holds when it reached nothing, whatever its last line says.
-NETWORK_SIGNS = ("Failed to establish", "Retrying (", "Max retries", "ProxyError")
-
-
-class PrepareError(Exception):
-    """A peer cannot be had; the message is one line."""
 
 
 def say(text):
@@ -36,33 +30,6 @@ def say(text):
 def injected(name):
     """The command in an environment variable, as a list; None where there is none."""
     return shlex.split(os.environ[name]) if os.environ.get(name) else None
-
-
-@contextlib.contextmanager
-def locked():
-    PEERS.mkdir(parents=True, exist_ok=True)
-    with open(PEERS / ".lock", "w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def logged(command, log, what):
-    """Runs a command into a log file; its failure is a PrepareError that names the log."""
-    with open(log, "ab") as file:
-        file.write(f"$ {shlex.join(map(str, command))}\n".encode())
-        file.flush()
-        try:
-            code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                                  check=False).returncode
-        except OSError as error:
-            raise PrepareError(f"{what}: {command[0]}: {error.strerror}") from None
-    if code != 0:
-        lines = log.read_text(errors="replace").splitlines()
-        errors = [line for line in lines if line.lower().startswith("error")]
-        why = f": {errors[-1][:200]}" if errors else ""
-        if any(sign in line for sign in NETWORK_SIGNS for line in lines):
-            why += "; is there a network?"
-        raise PrepareError(f"{what} failed{why}; see {log}")
 
 
 def pins():
@@ -108,7 +75,7 @@ def llama():
     A folder built for another CPU, compiler or source is built afresh; one cut off goes on.
     """
     folder, log = PEERS / "llama.cpp", PEERS / "llama.cpp.log"
-    with locked():
+    with locked(PEERS):
         source, compiler = llama_source(), compiler_version()
         recipe = (HERE / "CMakeLists.txt").read_text()
         cpu = [machine.cpuinfo().get(key) for key in ("model name", "flags", "Features")]
@@ -136,10 +103,6 @@ def llama():
         return folder / "bin", version
 
 
-def stamp(path):
-    return path.read_text() if path.exists() else None
-
-
 def pinned_version(name, package):
     """The version that bench/peers/<name>.txt pins."""
     lines = (HERE / f"{name}.txt").read_text().split()
@@ -148,24 +111,7 @@ def pinned_version(name, package):
 
 def environment(name):
     """The python of the virtual environment of bench/peers/<name>.txt, made where there is none."""
-    folder, requirements = PEERS / name, HERE / f"{name}.txt"
-    identity = f"{sys.version}\n{requirements.read_text()}"
-    python = folder / "bin" / "python"
-    with locked():
-        if stamp(folder / ".ready") == identity:
-            return python
-        say(f"installing the packages of {requirements.relative_to(ROOT)} in {folder}, once")
-        shutil.rmtree(folder, ignore_errors=True)
-        log = PEERS / f"{name}.log"
-        log.unlink(missing_ok=True)
-        # No pip of its own: Debian's python3 lacks ensurepip, and any pip can install elsewhere.
-        logged([sys.executable, "-m", "venv", "--without-pip", folder], log, f"making {folder}")
-        logged([
-            sys.executable, "-m", "pip", "--python", python, "install", "--no-deps",
-            "--only-binary", ":all:", "--disable-pip-version-check", "-r", requirements
-        ], log, f"installing {requirements.name}")
-        (folder / ".ready").write_text(identity)
-        return python
+    return environments.environment([HERE / f"{name}.txt"], PEERS, say)
 
 
 def quantized(model, kind, threads):

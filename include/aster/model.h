@@ -93,8 +93,13 @@ class Model {
   };
   // Renders the conversation (RenderChat) and tokenises it once, whole. The cut lies at or just
   // before the last `question` bytes of the first user message, never inside a token: tokens that
-  // span the seam belong to the query. REQUIRES: the first user message ends with `question`.
-  Result<Prompt> BuildPrompt(std::span<const Message> messages, std::string_view question) const;
+  // span the seam belong to the query. `answer_prefix` is put behind the rendered conversation: the
+  // answer goes on from it. REQUIRES: the first user message ends with `question`.
+  Result<Prompt> BuildPrompt(std::span<const Message> messages, std::string_view question,
+                             std::string_view answer_prefix = {}) const;
+  // The text as it is, without a template, cut at or just before its byte `cut`.
+  // REQUIRES: cut <= text.size().
+  Result<Prompt> CutPrompt(std::string_view text, std::size_t cut) const;
 
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;

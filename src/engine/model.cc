@@ -98,8 +98,13 @@ Result<std::string> Model::RenderChat(std::span<const Message> messages) const {
 }
 
 Result<Model::Prompt> Model::BuildPrompt(std::span<const Message> messages,
-                                         std::string_view question) const {
-  return state_->llama->BuildPrompt(messages, question);
+                                         std::string_view question,
+                                         std::string_view answer_prefix) const {
+  return state_->llama->BuildPrompt(messages, question, answer_prefix);
+}
+
+Result<Model::Prompt> Model::CutPrompt(std::string_view text, std::size_t cut) const {
+  return state_->llama->CutPrompt(text, cut);
 }
 
 }  // namespace aster

@@ -65,7 +65,8 @@ Result<std::string> LlamaModel::RenderChat(std::span<const Message> messages) co
 }
 
 Result<Model::Prompt> LlamaModel::BuildPrompt(std::span<const Message> messages,
-                                              std::string_view question) const {
+                                              std::string_view question,
+                                              std::string_view answer_prefix) const {
   const auto user = std::find_if(messages.begin(), messages.end(),
                                  [](const Message& m) { return m.role == "user"; });
   if (user == messages.end()) return InvalidArgument("a conversation without a user's message");
@@ -77,10 +78,13 @@ Result<Model::Prompt> LlamaModel::BuildPrompt(std::span<const Message> messages,
   if (cut == std::string_view::npos) {
     return WorldError(path_ + ": its chat template changes the text of messages");
   }
-  Result<std::vector<Token>> tokens = Tokenize(*rendered, true, true);
+  return CutPrompt(rendered->append(answer_prefix), cut);
+}
+
+Result<Model::Prompt> LlamaModel::CutPrompt(std::string_view text, std::size_t cut) const {
+  Result<std::vector<Token>> tokens = Tokenize(text, true, true);
   if (!tokens) return tokens.error();
-  Result<std::vector<Token>> before =
-      Tokenize(std::string_view(*rendered).substr(0, cut), true, true);
+  Result<std::vector<Token>> before = Tokenize(text.substr(0, cut), true, true);
   if (!before) return before.error();
 
   Model::Prompt prompt;

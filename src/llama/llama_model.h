@@ -37,8 +37,9 @@ class LlamaModel {
   std::int64_t n_vocab() const;
 
   Result<std::string> RenderChat(std::span<const Message> messages) const;  // chat.cc
-  Result<Model::Prompt> BuildPrompt(std::span<const Message> messages,
-                                    std::string_view question) const;  // chat.cc
+  Result<Model::Prompt> BuildPrompt(std::span<const Message> messages, std::string_view question,
+                                    std::string_view answer_prefix) const;        // chat.cc
+  Result<Model::Prompt> CutPrompt(std::string_view text, std::size_t cut) const;  // chat.cc
 
  private:
   LlamaModel(llama_model* model, std::string path);

@@ -73,7 +73,7 @@ class Bench(Case):
                 (["-o", "xml"], "--output xml: expected md, csv, json or jsonl"),
                 (["--attention", "dense,sun"], "--attention dense,sun: expected"),
                 (["--block-size", "64,8"], "--block-size 64,8: expected"),
-                (["--attention", "star", "--block-size", "64", "--anchor-size", "128"], "128"),
+                (["--attention", "star", "--block-size", "64", "--anchor-size", "1M"], "1048576"),
                 (["-q", "x"], "-q: no such option; see aster bench --help")]:
             with self.subTest(arguments=arguments):
                 self.check_refused(self.bench(*arguments), 2, said)

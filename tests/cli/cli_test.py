@@ -53,9 +53,9 @@ class BadArguments(Case):
         (["-q", "x", "--block-size", "99999999999999999999"], "--block-size 99999999999999999999: expected"),
         (["-q", "x", "--anchor-size", "-1"], "--anchor-size -1: expected"),
         (["-q", "x", "--block-size", "1M"], "1048576"),
-        (["-q", "x", "--attention", "star", "--block-size", "64", "--anchor-size", "128"], "128"),
-        (["-q", "x", "--block-size", "64", "--anchor-size", "128"], "128"),
-        (["-q", "x", "--anchor-size", "1M"], "1048576"),
+        (["-q", "x", "--attention", "star", "--anchor-size", "1M"], "1048576"),
+        (["-q", "x", "--window", "-1"], "--window -1: expected"),
+        (["-q", "x", "--attention", "dense", "--window", "1"], "window 1 with attention dense"),
         (["-q", "x", "--attention", "dense", "--block-size", "64"], "64"),
         (["-q", "x", "--attention", "dense", "--anchor-size", "64"], "64"),
         (["-q", ""], "-q '': empty; expected text"),
@@ -83,6 +83,7 @@ class BadArguments(Case):
                                 (["model"], "no command"), (["model", "frob"], "frob"),
                                 (["model", "fetch"], "no model"), (["chat"], "no document"),
                                 (["tokenize"], "no text"), (["tokenize", "a", "b"], "b: unexpected"),
+                                (["tokenize", "a", "-0"], "--null: unexpected"),
                                 (["model", "fetch", "frob"], "frob: no such model")]:
             with self.subTest(arguments=arguments):
                 self.check_refused(aster(*arguments), 2, said)
@@ -456,7 +457,7 @@ class OnATerminal(Case):
 
 
 class Help(Case):
-    COMMANDS = [["ask"], ["chat"], ["bench"], ["tokenize"], ["model"], ["model", "list"], ["model", "fetch"],
+    COMMANDS = [["ask"], ["chat"], ["bench"], ["eval"], ["tokenize"], ["model"], ["model", "list"], ["model", "fetch"],
                 ["model", "info"], []]
 
     def test_every_command_has_help_within_96_columns(self):
@@ -508,6 +509,9 @@ class Tokens(Case):
                          {"n_tokens": 2, "tokens": [97, 98], "texts": ["a", "b"]})
         self.assertEqual(aster("tokenize", "-m", "m.gguf", "-f", self.doc, "--count").out, "4500\n")
         self.assertEqual(aster("tokenize", "-m", "m.gguf", "-f", "-", "--count", data=b"abc").out, "3\n")
+        self.assertEqual(aster("tokenize", "-m", "m.gguf", "--count", "--null", data=b"abc\0\n.\0x y\0z").out,
+                         "3\n2\n3\n1\n")
+        self.assertEqual(aster("tokenize", "-m", "m.gguf", "--chat", "--count", "hi").out, "21\n")
         self.assertEqual(aster("tokenize", "-m", "m.gguf", "--count", "--", "-x").out, "2\n")
 
     def test_special_tokens_are_read_unless_told_not_to(self):

@@ -70,6 +70,7 @@ Result<Model> Model::Load(const std::string&, const ModelOptions& options) {
   state->info.n_vocab = 256;
   state->info.n_ctx_train = Number("ASTER_FAKE_CTX", 1 << 20);
   state->info.kv_bytes_per_token = 1000;
+  state->info.has_chat_template = true;
   return Model(std::move(state));
 }
 
@@ -97,8 +98,17 @@ Result<std::vector<Token>> Model::Tokenize(std::string_view text, bool, bool par
   return tokens;
 }
 
+Result<std::string> Model::RenderChat(std::span<const Message> messages) const {
+  std::string text;
+  for (const Message& message : messages) {
+    text += "<|im_start|>" + message.role + "\n" + message.content + "<|im_end|>\n";
+  }
+  return text + "<|im_start|>assistant\n";
+}
+
 Result<Model::Prompt> Model::BuildPrompt(std::span<const Message> messages,
-                                         std::string_view question) const {
+                                         std::string_view question,
+                                         std::string_view answer_prefix) const {
   std::string text;
   std::size_t cut = std::string::npos;
   for (const Message& message : messages) {
@@ -107,6 +117,10 @@ Result<Model::Prompt> Model::BuildPrompt(std::span<const Message> messages,
     text += "<|im_end|>\n";
   }
   text += "<|im_start|>assistant\n";
+  return CutPrompt(text.append(answer_prefix), cut);
+}
+
+Result<Model::Prompt> Model::CutPrompt(std::string_view text, std::size_t cut) const {
   return Prompt{*Tokenize(text, true, true),
                 static_cast<std::int64_t>(Tokenize(text.substr(0, cut), true, true)->size())};
 }

@@ -1,0 +1,362 @@
+// aster eval: a benchmark's samples under full attention and under star.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+#include <utility>
+
+#include "aster/context.h"
+#include "base/clock.h"
+#include "commands.h"
+#include "eval/predictions.h"
+#include "eval/samples.h"
+#include "eval/summary.h"
+#include "eval/tasks.h"
+#include "eval_settings.h"
+#include "numbers.h"
+#include "output.h"
+#include "prediction_log.h"
+#include "progress_view.h"
+#include "report.h"
+#include "session.h"
+#include "signals.h"
+
+namespace aster::cli {
+namespace {
+
+using eval::Prediction;
+using eval::Sample;
+
+// Samples in a row that share their context, which is encoded once for all of them.
+struct SharedContext {
+  std::vector<Token> tokens;
+  std::int64_t length = 0;
+  struct Question {
+    const Sample* sample = nullptr;
+    std::vector<Token> tokens;
+  };
+  std::vector<Question> questions;
+};
+
+// One context under one setting.
+struct Work {
+  const SharedContext* context = nullptr;
+  const EvalSetting* setting = nullptr;
+  PlanOptions plan;
+  double cost = 0;  // in tokens through the linear layers
+};
+
+// A million pairs of attention take about as long as 123 tokens in linear layers (Qwen2.5-0.5B and
+// SmolLM2 on AVX2), and a token of an answer as long as eight: good enough for the time left.
+constexpr double kPairsOfToken = 8192;
+constexpr double kTokensOfAnswer = 8;
+
+class Evaluation {
+ public:
+  Evaluation(const Options& options, const LoadedModel& loaded, PredictionLog& log)
+      : options_(options),
+        model_(loaded.model),
+        model_name_(std::filesystem::path(loaded.path).filename().string()),
+        chat_(options.eval.prompt == PromptKind::kChat ||
+              (options.eval.prompt == PromptKind::kAuto && loaded.model.info().has_chat_template)),
+        settings_(MakeSettings(options.eval)),
+        log_(log) {}
+
+  // The exit code: 0, or that of the signal that stopped the work.
+  Result<int> Run(const std::vector<std::vector<Sample>>& files) {
+    if (Status same = CheckFolder(); !same) return same.error();
+    if (Status built = BuildContexts(files); !built) return built.error();
+    if (Status planned = PlanWork(); !planned) return planned.error();
+    SayWhatIsAhead(files);
+    for (const Work& work : work_) {
+      if (Status done = Do(work); !done) return Stopped(done.error());
+      done_cost_ += work.cost;
+      done_tokens_ += std::ssize(work.context->tokens);
+    }
+    return 0;
+  }
+
+ private:
+  // One folder holds one model's predictions of one kind of prompt.
+  Status CheckFolder() const {
+    for (const Prediction& found : log_.predictions()) {
+      if (found.model == model_name_ && found.prompt == PromptName()) continue;
+      return WorldError(options_.eval.output + ": holds predictions of " + found.model + " with " +
+                        found.prompt + " prompts, not of " + model_name_ + " with " + PromptName() +
+                        "; expected another -o");
+    }
+    return Ok();
+  }
+
+  std::string PromptName() const { return chat_ ? "chat" : "bare"; }
+
+  Result<Model::Prompt> BuildPrompt(const Sample& sample) const {
+    if (chat_) {
+      return model_.BuildPrompt(std::vector<Message>{{"user", sample.context + sample.query}},
+                                sample.query, sample.answer_prefix);
+    }
+    return model_.CutPrompt(sample.context + sample.query + sample.answer_prefix,
+                            sample.context.size());
+  }
+
+  Status BuildContexts(const std::vector<std::vector<Sample>>& files) {
+    for (const std::vector<Sample>& file : files) {
+      std::vector<SharedContext>& contexts = contexts_.emplace_back();
+      for (const Sample& sample : file) {
+        Result<Model::Prompt> prompt = BuildPrompt(sample);
+        if (!prompt) return InSample(sample, prompt.error());
+        const std::int64_t n_needed = std::ssize(prompt->tokens) + sample.max_new_tokens;
+        const Status fits = model_.CheckLength(n_needed, options_.allow_long);
+        if (!fits) return InSample(sample, fits.error());
+        const auto cut = prompt->tokens.begin() + prompt->n_context;
+        std::vector<Token> context(prompt->tokens.begin(), cut);
+        if (contexts.empty() || contexts.back().tokens != context) {
+          contexts.push_back({std::move(context), sample.length, {}});
+        }
+        contexts.back().questions.push_back({&sample, {cut, prompt->tokens.end()}});
+      }
+    }
+    return Ok();
+  }
+
+  static Error InSample(const Sample& sample, const Error& error) {
+    return {error.kind,
+            sample.task + ", sample " + std::to_string(sample.index) + ": " + error.message};
+  }
+
+  // One context of each file in turn, so that a run that is stopped has some of every task.
+  Status PlanWork() {
+    std::size_t n_most = 0;
+    for (const auto& contexts : contexts_) n_most = std::max(n_most, contexts.size());
+    for (std::size_t i = 0; i < n_most; ++i) {
+      for (const auto& contexts : contexts_) {
+        if (i >= contexts.size()) continue;
+        for (const EvalSetting& setting : settings_) {
+          if (Status added = AddWork(contexts[i], setting); !added) return added;
+        }
+      }
+    }
+    return Ok();
+  }
+
+  Status AddWork(const SharedContext& context, const EvalSetting& setting) {
+    Work work{&context, &setting, {}, 0};
+    const std::int64_t n_context = std::ssize(context.tokens);
+    work.plan = setting.PlanFor(n_context, context.length);
+    work.plan.ubatch_size = model_.ubatch_size();
+    const Result<Plan> plan = MakePlan(n_context, work.plan);
+    if (!plan) return plan.error();
+    bool all_done = true;
+    for (const auto& question : context.questions) {
+      if (log_.Holds(Begin(work, *question.sample))) continue;
+      all_done = false;
+      work.cost += kTokensOfAnswer * question.sample->max_new_tokens;
+    }
+    if (all_done) return Ok();
+    const auto n = static_cast<double>(n_context);
+    work.cost += n + plan->work_share * n * (n + 1) / 2 / kPairsOfToken;
+    total_cost_ += work.cost;
+    total_tokens_ += n_context;
+    work_.push_back(work);
+    return Ok();
+  }
+
+  void SayWhatIsAhead(const std::vector<std::vector<Sample>>& files) const {
+    std::int64_t n_samples = 0;
+    for (const auto& file : files) n_samples += std::ssize(file);
+    Note(FormatCount(n_samples) + " samples, " + FormatCount(std::ssize(settings_)) +
+         (settings_.size() == 1 ? " setting, " : " settings, ") + PromptName() + " prompts; " +
+         FormatCount(std::ssize(work_)) + " contexts to encode, " + FormatCount(total_tokens_) +
+         " tokens in all; " + FormatCount(std::ssize(log_.predictions())) +
+         " predictions are there already");
+  }
+
+  Result<int> Stopped(const Error& error) {
+    view_.Clear();
+    if (error.kind != ErrorKind::kCancelled) return error;
+    Note("stopped with " + FormatCount(std::ssize(log_.predictions())) +
+         " predictions; the same command goes on");
+    return ExitCodeOf(work_token_.signal());
+  }
+
+  // What is known of a prediction before it is made.
+  Prediction Begin(const Work& work, const Sample& sample) const {
+    Prediction p;
+    p.model = model_name_;
+    p.prompt = PromptName();
+    p.task = sample.task;
+    p.index = sample.index;
+    p.sample = sample.Fingerprint();
+    p.length = sample.length;
+    p.setting = work.setting->name;
+    p.references = sample.references;
+    if (eval::FindTask(sample.task).scorer == eval::Scorer::kLabel) p.question = sample.query;
+    return p;
+  }
+
+  Status Do(const Work& work) {
+    Result<Context> context = Encode(work);
+    if (!context) return context.error();
+    for (const auto& question : work.context->questions) {
+      Prediction prediction = Begin(work, *question.sample);
+      if (log_.Holds(prediction)) continue;
+      const Result<Answer> answer = context->Ask(question.tokens, Greedy(*question.sample));
+      if (!answer) return answer.error();
+      if (answer->finish == Finish::kCancelled) return Cancelled("stopped");
+      Finish(*context, *answer, &prediction);
+      Say(prediction);
+      if (Status written = log_.Append(std::move(prediction)); !written) return written;
+    }
+    return Ok();
+  }
+
+  Result<Context> Encode(const Work& work) {
+    EncodeOptions encode;
+    encode.plan = work.plan;
+    encode.stop = work_token_.token();
+    encode.allow_long = options_.allow_long;
+    encode.reserve_tokens = 0;
+    for (const auto& question : work.context->questions) {
+      encode.reserve_tokens = std::max(
+          encode.reserve_tokens, std::ssize(question.tokens) + question.sample->max_new_tokens);
+    }
+    encode.on_progress = [&](const Progress& progress) {
+      const double share =
+          static_cast<double>(progress.n_done) / static_cast<double>(progress.n_total);
+      const double cost = done_cost_ + share * work.cost;
+      const double seconds = SecondsSince(start_);
+      view_.Update({done_tokens_ + progress.n_done, total_tokens_, seconds,
+                    seconds / cost * (total_cost_ - cost)});
+    };
+    return Context::Encode(model_, work.context->tokens, encode);
+  }
+
+  AskOptions Greedy(const Sample& sample) const {
+    AskOptions ask;
+    ask.max_tokens = sample.max_new_tokens;
+    ask.sampling.temperature = 0;
+    ask.allow_long = options_.allow_long;
+    ask.stop = work_token_.token();
+    return ask;
+  }
+
+  void Finish(const Context& context, const Answer& answer, Prediction* p) const {
+    const Plan& plan = context.plan();
+    p->attention = AttentionName(plan.attention);
+    p->block_size = plan.block_size;
+    p->anchor_size = plan.anchor_size;
+    p->window = plan.window;
+    p->n_context = plan.n_context;
+    p->n_query = answer.n_query;
+    p->reference_at = FindReferences(context, p->references);
+    p->text = answer.text;
+    p->finish = FinishName(answer.finish);
+    p->encode_seconds = context.encode_seconds();
+    p->query_seconds = answer.query_seconds;
+    p->decode_seconds = answer.decode_seconds;
+  }
+
+  // The token in which each reference's first occurrence starts.
+  std::vector<std::int64_t> FindReferences(const Context& context,
+                                           const std::vector<std::string>& references) const {
+    std::string text;
+    std::vector<std::size_t> ends;
+    for (const Token token : context.tokens()) {
+      text += model_.TokenText(token);
+      ends.push_back(text.size());
+    }
+    std::vector<std::int64_t> places;
+    for (const std::string& reference : references) {
+      const std::size_t at = text.find(reference);
+      const auto token = std::upper_bound(ends.begin(), ends.end(), at);
+      places.push_back(at == std::string::npos ? -1 : token - ends.begin());
+    }
+    return places;
+  }
+
+  void Say(const Prediction& p) {
+    view_.Clear();
+    if (!options_.progress) return;
+    Note(p.task + " " + std::to_string(p.index) + (p.length > 0 ? " of " : "") +
+         (p.length > 0 ? FormatCount(p.length) : "") + ", " + p.setting + ": " +
+         FormatPercent(p.Score()) + ", TTFT " + FormatSeconds(p.ttft_seconds()));
+  }
+
+  const Options& options_;
+  const Model& model_;
+  const std::string model_name_;
+  const bool chat_;
+  const std::vector<EvalSetting> settings_;
+  PredictionLog& log_;
+  std::vector<std::vector<SharedContext>> contexts_;  // of each file
+  std::vector<Work> work_;
+  Interruptible work_token_;
+  ProgressView view_{options_.progress};
+  const Clock::time_point start_ = Clock::now();
+  double done_cost_ = 0, total_cost_ = 0;
+  std::int64_t done_tokens_ = 0, total_tokens_ = 0;
+};
+
+// Of each file what the options ask for.
+Result<std::vector<std::vector<Sample>>> ReadChosen(const EvalOptions& options) {
+  Result<std::vector<std::vector<Sample>>> files = eval::ReadSamples(options.data);
+  if (!files) return files;
+  std::size_t n_samples = 0;
+  for (std::vector<Sample>& file : *files) {
+    std::erase_if(file, [&options](const Sample& sample) {
+      return !options.tasks.empty() && std::find(options.tasks.begin(), options.tasks.end(),
+                                                 sample.task) == options.tasks.end();
+    });
+    if (options.n_samples > 0 && std::ssize(file) > options.n_samples) {
+      file.resize(static_cast<std::size_t>(options.n_samples));
+    }
+    n_samples += file.size();
+  }
+  if (n_samples > 0) return files;
+  return WorldError(options.data + ": no sample of the tasks asked for");
+}
+
+Status WriteFile(const std::string& path, const std::string& text) {
+  std::ofstream file(path + ".part", std::ios::binary);
+  file << text;
+  file.close();
+  std::error_code ec;
+  if (file) std::filesystem::rename(path + ".part", path, ec);
+  return file && !ec ? Ok() : Status(WorldError(path + ": cannot be written"));
+}
+
+Status ShowSummary(const EvalOptions& options, const PredictionLog& log) {
+  if (log.predictions().empty()) {
+    return WorldError(options.output + ": no predictions there; expected --data with samples");
+  }
+  const std::vector<eval::SummaryRow> rows = eval::Summarise(log.predictions());
+  const Status written = WriteFile(options.output + "/summary.json",
+                                   eval::SummaryJson(rows, log.predictions().front()));
+  if (!written) return written;
+  Output output;
+  output.Write(eval::SummaryMarkdown(rows));
+  return output.status();
+}
+
+}  // namespace
+
+Result<int> RunEval(const Options& options, Hosts& hosts) {
+  Result<std::vector<std::vector<Sample>>> files = std::vector<std::vector<Sample>>();
+  if (!options.eval.data.empty()) files = ReadChosen(options.eval);
+  if (!files) return files.error();
+  Result<PredictionLog> log = PredictionLog::Open(options.eval.output);
+  if (!log) return log.error();
+  int code = 0;
+  if (!options.eval.data.empty()) {
+    const Result<LoadedModel> loaded = LoadModel(options, hosts);
+    if (!loaded) return loaded.error();
+    const Result<int> ran = Evaluation(options, *loaded, *log).Run(*files);
+    if (!ran) return ran.error();
+    code = *ran;
+  }
+  if (code != 0) return code;
+  if (Status shown = ShowSummary(options.eval, *log); !shown) return shown.error();
+  return 0;
+}
+
+}  // namespace aster::cli

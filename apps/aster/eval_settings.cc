@@ -1,0 +1,63 @@
+#include "eval_settings.h"
+
+#include <algorithm>
+
+namespace aster::cli {
+namespace {
+
+std::int64_t Tokens(const SizeOption& size, std::int64_t length, std::int64_t least) {
+  return size.part > 0 ? std::max(length / size.part, least) : size.tokens;
+}
+
+std::string NameOf(const EvalSetting& setting) {
+  std::string name = std::string(AttentionName(setting.attention)) + " " + setting.block.text;
+  if (setting.anchor.text != "auto") name += " anchor " + setting.anchor.text;
+  if (setting.window > 0) name += " window " + std::to_string(setting.window);
+  return name;
+}
+
+}  // namespace
+
+PlanOptions EvalSetting::PlanFor(std::int64_t n_context, std::int64_t length) const {
+  constexpr std::int64_t kUnit = 1024;
+  if (length == 0) length = (n_context + kUnit - 1) / kUnit * kUnit;
+  PlanOptions plan;
+  plan.attention = attention;
+  if (attention != Attention::kStar && attention != Attention::kAuto) return plan;
+  plan.block_size = Tokens(block, length, kMinBlockSize);
+  plan.anchor_size = Tokens(anchor, length, 1);
+  plan.window = window;
+  if (plan.block_size >= n_context || plan.anchor_size >= n_context) {
+    plan = {};
+    plan.attention = Attention::kDense;
+  }
+  return plan;
+}
+
+std::vector<EvalSetting> MakeSettings(const EvalOptions& options) {
+  std::vector<EvalSetting> settings;
+  const auto add = [&settings](const EvalSetting& setting) {
+    const bool known = std::any_of(settings.begin(), settings.end(), [&](const EvalSetting& other) {
+      return other.name == setting.name;
+    });
+    if (!known) settings.push_back(setting);
+  };
+  for (const Attention attention : options.attentions) {
+    if (attention != Attention::kStar && attention != Attention::kAuto) {
+      add({std::string(AttentionName(attention)), attention, {}, {}, 0});
+      continue;
+    }
+    for (const SizeOption& block : options.block_sizes) {
+      for (const SizeOption& anchor : options.anchor_sizes) {
+        for (const std::int64_t window : options.windows) {
+          EvalSetting setting{"", attention, block, anchor, window};
+          setting.name = NameOf(setting);
+          add(setting);
+        }
+      }
+    }
+  }
+  return settings;
+}
+
+}  // namespace aster::cli

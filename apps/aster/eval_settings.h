@@ -1,0 +1,27 @@
+// The settings that an evaluation compares: full attention, and star in the forms asked for.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "aster/plan.h"
+#include "command_line.h"
+
+namespace aster::cli {
+
+struct EvalSetting {
+  std::string name;  // "dense", "star L/4", "star 1K anchor L/4 window 1"
+  Attention attention = Attention::kDense;
+  SizeOption block, anchor;
+  std::int64_t window = 0;
+
+  // For a context of a sample made for `length` tokens; a length of 0 stands for the context's own,
+  // rounded up to 1,024. A context that one block or the anchor holds is dense: it sees the same.
+  PlanOptions PlanFor(std::int64_t n_context, std::int64_t length) const;
+};
+
+// Every kind of attention once, and star with every combination of its sizes.
+std::vector<EvalSetting> MakeSettings(const EvalOptions& options);
+
+}  // namespace aster::cli

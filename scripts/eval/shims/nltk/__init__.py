@@ -1,0 +1,1 @@
+"""What RULER's generator asks of NLTK: sentences, by the same trained model, without a download."""

@@ -1,0 +1,191 @@
+"""aster eval over an engine that pretends (fake_engine.cc): samples, settings, going on, refusals.
+
+Unless told otherwise, that engine answers with the question itself: a reference that stands in the
+question is found.
+"""
+
+import json
+import os
+import signal
+import unittest
+
+from support import Case, aster, finish, start, wait_for
+
+FACT = "The lamp of {i} is blue. "
+
+
+def row(i, question, reference, context=None, **more):
+    return {"index": i, "input_context": context or FACT.format(i=i) * 60, "input_query": "\n" + question,
+            "outputs": [reference], "max_seq_length": 2048, **more}
+
+
+class Eval(Case):
+
+    def samples(self, name, rows):
+        return self.file(name, "".join(json.dumps(one) + "\n" for one in rows))
+
+    def setUp(self):
+        super().setUp()
+        self.data = os.path.join(self.folder, "data")
+        self.out = os.path.join(self.folder, "out")
+        os.mkdir(self.data)
+        self.samples("data/vt.jsonl", [row(i, "Say lamp", "LAMP") for i in range(3)])
+        self.samples("data/qa_1.jsonl", [row(i, "Say what?", "nothing") for i in range(2)])
+
+    def eval(self, *arguments, data=None, **more):
+        return aster("eval", "-m", "m.gguf", "--data", data or self.data, "-o", self.out, *arguments, **more)
+
+    def predictions(self):
+        with open(os.path.join(self.out, "predictions.jsonl"), encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def test_every_setting_is_run_on_every_sample_one_of_each_task_in_turn(self):
+        ended = self.eval("--attention", "dense,star,llama", "--block-size", "L/4,64", "--window", "0,1")
+        self.assertEqual(ended.code, 0, ended)
+        settings = ["dense", "star L/4", "star L/4 window 1", "star 64", "star 64 window 1", "llama"]
+        order = [("qa_1", 0), ("vt", 0), ("qa_1", 1), ("vt", 1), ("vt", 2)]
+        self.assertEqual([(p["task"], p["index"], p["setting"]) for p in self.predictions()],
+                         [(task, i, setting) for task, i in order for setting in settings])
+        first = {p["setting"]: p for p in self.predictions() if p["task"] == "vt" and p["index"] == 0}
+        self.assertEqual((first["star L/4"]["block_size"], first["star L/4"]["anchor_size"]), (512, 512))
+        self.assertEqual(first["star 64 window 1"]["window"], 1)
+        self.assertEqual(first["dense"]["score"], 1)
+        self.assertIn("| vt | 3 | 100.0 (", ended.out)
+        self.assertIn("| qa_1 | 2 | 0.0 (", ended.out)
+        self.assertIn("| overall | 5 | 50.0 (", ended.out)
+        with open(os.path.join(self.out, "summary.json"), encoding="utf-8") as file:
+            summary = json.load(file)
+        self.assertEqual({one["setting"] for one in summary["rows"]}, set(settings))
+
+    def test_the_answer_prefix_follows_the_template_and_the_query_starts_at_the_question(self):
+        path = self.samples("one.jsonl", [row(0, "Say lamp", "x", answer_prefix=" It is:")])
+        self.assertEqual(self.eval("--attention", "dense", data=path).code, 0)
+        self.assertTrue(self.predictions()[0]["pred"].endswith("<|im_start|>assistant\n It is:"))
+        self.assertTrue(self.predictions()[0]["pred"].lstrip().startswith("Say lamp<|im_end|>"))
+
+    def test_bare_prompts_have_no_template(self):
+        path = self.samples("one.jsonl", [row(0, "Say lamp", "x", answer_prefix=" It is:")])
+        self.assertEqual(self.eval("--attention", "dense", "--prompt", "bare", data=path).code, 0)
+        self.assertEqual(self.predictions()[0]["pred"], "\nSay lamp It is:")
+
+    def test_where_a_reference_stands_is_told_in_tokens(self):
+        context = "a" * 500 + "needle" + "b" * 500
+        path = self.samples("one.jsonl", [row(0, "Say needle", "needle", context=context)])
+        self.assertEqual(self.eval("--attention", "dense", "--prompt", "bare", data=path).code, 0)
+        self.assertEqual(self.predictions()[0]["reference_at"], [500])  # a byte is a token here
+        self.assertEqual(self.predictions()[0]["n_context"], len(context))
+
+    def test_questions_of_one_context_share_its_encoding(self):
+        path = self.samples("one.jsonl", [row(i, f"Say {i}", str(i), context="c" * 900) for i in range(3)])
+        ended = self.eval("--attention", "dense,star", data=path)
+        self.assertIn("3 samples, 2 settings, chat prompts; 2 contexts to encode", ended.err)
+        self.assertEqual(len(self.predictions()), 6)
+        self.assertEqual(len({p["encode_s"] for p in self.predictions() if p["setting"] == "dense"}), 1)
+
+    def test_a_context_that_one_block_holds_is_dense(self):
+        path = self.samples("one.jsonl", [row(0, "Say lamp", "lamp", context="short " * 20)])
+        self.assertEqual(self.eval("--attention", "star", data=path).code, 0)
+        self.assertEqual(self.predictions()[0]["attention"], "dense")
+        self.assertEqual(self.predictions()[0]["setting"], "star L/4")
+
+    def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(self):
+        process = start("eval", "-m", "m.gguf", "--data", self.data, "-o", self.out,
+                        env={"ASTER_FAKE_TOKEN_MS": "2"})
+        seen = wait_for(process.stderr, b"star L/4: ")
+        process.send_signal(signal.SIGINT)
+        stopped = finish(process)
+        self.assertEqual(stopped.code, 130, (seen, stopped))
+        self.assertIn("the same command goes on", stopped.err)
+        before = self.predictions()
+        self.assertGreaterEqual(len(before), 2)
+        self.assertLess(len(before), 10)
+        ended = self.eval()
+        self.assertEqual(ended.code, 0, ended)
+        after = self.predictions()
+        self.assertEqual(after[:len(before)], before)
+        self.assertEqual(len(after), 10)
+        self.assertEqual(len({(p["task"], p["index"], p["setting"]) for p in after}), 10)
+
+    def test_more_settings_and_samples_join_what_is_there(self):
+        self.assertEqual(self.eval("--samples", "1", "--attention", "dense").code, 0)
+        self.assertEqual(len(self.predictions()), 2)
+        ended = self.eval("--attention", "dense,star", "--tasks", "vt")
+        self.assertIn("2 predictions are there already", ended.err)
+        self.assertEqual(len(self.predictions()), 7)
+
+    def test_a_line_that_a_crash_cut_off_is_made_again(self):
+        self.assertEqual(self.eval().code, 0)
+        path = os.path.join(self.out, "predictions.jsonl")
+        whole = self.predictions()
+        os.truncate(path, os.path.getsize(path) - 20)
+        ended = self.eval()
+        self.assertEqual(ended.code, 0, ended)
+        self.assertEqual(len(self.predictions()), len(whole))
+
+    def test_a_changed_sample_is_another_one(self):
+        self.assertEqual(self.eval("--attention", "dense").code, 0)
+        self.samples("data/qa_1.jsonl", [row(i, "Say what else?", "nothing") for i in range(2)])
+        self.assertEqual(self.eval("--attention", "dense").code, 0)
+        self.assertEqual(len(self.predictions()), 7)
+
+    def test_without_data_it_shows_what_is_there_and_loads_no_model(self):
+        ended = self.eval("--attention", "dense,star")
+        again = aster("eval", "-m", "/nonexistent.gguf", "-o", self.out)
+        self.assertEqual(again.code, 0, again)
+        self.assertEqual(again.out, ended.out)
+
+    def test_scores_are_made_anew_from_the_texts(self):
+        self.assertEqual(self.eval("--attention", "dense", "--tasks", "vt").code, 0)
+        path = os.path.join(self.out, "predictions.jsonl")
+        lines = [{**p, "score": 0} for p in self.predictions()]
+        self.samples("out/predictions.jsonl", lines)
+        self.assertIn("| vt | 3 | 100.0 (", aster("eval", "-o", self.out).out)
+        self.assertTrue(os.path.exists(path))
+
+    def test_babilong(self):
+        rows = [{"input": "Mary went to the kitchen. " * 30, "question": "Where is Mary?", "target": "kitchen"},
+                {"input": "Fred took the milk. " * 30, "question": "Where is Fred?", "target": "garden"}]
+        path = self.file("qa1.json", json.dumps(rows))
+        ended = self.eval("--attention", "dense,star", data=path, env={"ASTER_FAKE_ANSWER": " The kitchen."})
+        self.assertEqual(ended.code, 0, ended)
+        self.assertEqual([p["score"] for p in self.predictions()], [1, 1, 0, 0])
+        self.assertIn("| qa1 | 2 | 50.0 (", ended.out)
+
+    def test_one_folder_is_for_one_model_and_kind_of_prompt(self):
+        self.assertEqual(self.eval().code, 0)
+        self.check_refused(aster("eval", "-m", "other.gguf", "--data", self.data, "-o", self.out), 1,
+                           "m.gguf", "other.gguf", "another -o")
+        self.check_refused(self.eval("--prompt", "bare"), 1, "chat", "bare")
+
+    def test_two_at_once_are_refused(self):
+        process = start("eval", "-m", "m.gguf", "--data", self.data, "-o", self.out,
+                        env={"ASTER_FAKE_TOKEN_MS": "20"})
+        wait_for(process.stderr, b"settings")
+        self.check_refused(self.eval(), 1, "another aster eval")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(finish(process).code, 143)
+
+    def test_bad_input_is_one_line(self):
+        empty = os.path.join(self.folder, "empty")
+        os.mkdir(empty)
+        bad = self.file("bad.jsonl", '{"input_context": 7}\n')
+        for arguments, code, said in [
+            (["eval"], 2, ["-o DIR"]),
+            (["eval", "--data", self.data], 2, ["-o DIR"]),
+            (["eval", "-o", self.out], 1, ["no predictions", "--data"]),
+            (["eval", "--data", "/nonexistent", "-o", self.out], 1, ["/nonexistent"]),
+            (["eval", "--data", bad, "-o", self.out], 1, ["line 1", "input_context"]),
+            (["eval", "--data", empty, "-o", self.out], 1, ["no .jsonl"]),
+            (["eval", "--data", self.data, "-o", self.doc], 1, [self.doc]),
+            (["eval", "--data", self.data, "-o", self.out, "--tasks", "none"], 1, ["no sample"]),
+            (["eval", "--data", self.data, "-o", self.out, "--block-size", "L/0"], 2, ["L/0", "L/4"]),
+            (["eval", "--data", self.data, "-o", self.out, "--window", "-1"], 2, ["-1"]),
+            (["eval", "--data", self.data, "-o", self.out, "--prompt", "what"], 2, ["what", "bare"]),
+        ]:
+            os.makedirs(self.out, exist_ok=True)
+            with self.subTest(arguments):
+                self.check_refused(aster(*arguments), code, *said)
+
+
+if __name__ == "__main__":
+    unittest.main()

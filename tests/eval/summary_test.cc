@@ -1,0 +1,156 @@
+#include "eval/summary.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace aster::eval {
+namespace {
+
+Prediction Make(const std::string& task, std::int64_t index, const std::string& setting,
+                bool is_right, double ttft_seconds = 1) {
+  Prediction p;
+  p.model = "m.gguf";
+  p.prompt = "chat";
+  p.task = task;
+  p.index = index;
+  p.sample = "0123456789abcdef";
+  p.length = 4096;
+  p.setting = setting;
+  p.attention = setting == "dense" ? "dense" : "star";
+  p.references = {"right"};
+  p.reference_at = {17};
+  p.text = is_right ? "Right." : "wrong";
+  p.finish = "end_of_text";
+  p.encode_seconds = ttft_seconds;
+  return p;
+}
+
+const SummaryRow& Find(const std::vector<SummaryRow>& rows, const std::string& setting,
+                       const std::string& group) {
+  for (const SummaryRow& row : rows) {
+    if (row.setting == setting && row.group == group) return row;
+  }
+  static const SummaryRow none;
+  ADD_FAILURE() << "no row " << setting << ", " << group;
+  return none;
+}
+
+// Two samples of each of three tasks; star misses one of vt and finds nothing more.
+std::vector<Prediction> SomePredictions() {
+  std::vector<Prediction> all;
+  for (const std::int64_t i : {0, 1}) {
+    all.push_back(Make("vt", i, "dense", true, 2));
+    all.push_back(Make("vt", i, "star L/4", i == 0, 1));
+    all.push_back(Make("niah_single_1", i, "dense", true, 2));
+    all.push_back(Make("niah_single_1", i, "star L/4", true, 1.5));
+    all.push_back(Make("niah_single_2", i, "dense", false, 2));
+    all.push_back(Make("niah_single_2", i, "star L/4", false, 1));
+  }
+  return all;
+}
+
+TEST(Summary, TasksDomainsAndOverallWithWhatStarKeeps) {
+  const std::vector<SummaryRow> rows = Summarise(SomePredictions());
+  EXPECT_EQ(Find(rows, "dense", "overall").n_samples, 6);
+  EXPECT_EQ(Find(rows, "dense", "overall").n_tasks, 3);
+  EXPECT_NEAR(Find(rows, "dense", "overall").score.value, 200.0 / 3, 1e-9);
+  EXPECT_NEAR(Find(rows, "dense", "retrieval").score.value, 50, 1e-9);
+  EXPECT_FALSE(Find(rows, "dense", "overall").difference.has_value());
+  const SummaryRow& star = Find(rows, "star L/4", "overall");
+  EXPECT_EQ(star.n_pairs, 6);
+  EXPECT_NEAR(star.score.value, 50, 1e-9);
+  EXPECT_NEAR(star.difference->value, -50.0 / 3, 1e-9);
+  EXPECT_NEAR(star.retention->value, 75, 1e-9);
+  EXPECT_NEAR(*star.ttft_ratio, 0.5, 1e-9);
+  // Without niah_single_2, which dense cannot do.
+  EXPECT_NEAR(Find(rows, "star L/4", "overall above 20").retention->value, 75, 1e-9);
+  EXPECT_EQ(Find(rows, "star L/4", "overall above 20").n_tasks, 2);
+  EXPECT_FALSE(Find(rows, "star L/4", "niah_single_2").retention.has_value());
+}
+
+TEST(Summary, OnlySamplesThatBothHaveAreCompared) {
+  std::vector<Prediction> all = SomePredictions();
+  all.push_back(Make("vt", 2, "star L/4", false));
+  const SummaryRow row = Find(Summarise(all), "star L/4", "vt");
+  EXPECT_EQ(row.n_samples, 3);
+  EXPECT_EQ(row.n_pairs, 2);
+  EXPECT_NEAR(row.retention->value, 50, 1e-9);
+}
+
+TEST(Summary, AnotherSampleUnderTheSameIndexIsNotTheSame) {
+  std::vector<Prediction> all = {Make("vt", 0, "dense", true), Make("vt", 0, "star L/4", true)};
+  all.back().sample = "fedcba9876543210";
+  EXPECT_EQ(Find(Summarise(all), "star L/4", "vt").n_pairs, 0);
+}
+
+TEST(Summary, MarkdownHasALineForEveryGroupAndJsonEveryRow) {
+  const std::vector<SummaryRow> rows = Summarise(SomePredictions());
+  const std::string text = SummaryMarkdown(rows);
+  for (const char* part : {"### Length 4096", "| vt | 2 |", "| retrieval | 4 |", "| overall | 6 |",
+                           "| star L/4 | overall | 6 | -16.7 ("}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+  const auto json = nlohmann::json::parse(SummaryJson(rows, SomePredictions().front()));
+  EXPECT_EQ(json.at("rows").size(), rows.size());
+  EXPECT_EQ(json.at("model"), "m.gguf");
+}
+
+TEST(Predictions, ALineReadsBackAsItWasWritten) {
+  const Prediction p = Make("vt", 3, "star L/4", true, 1.25);
+  const std::string line = JsonLine(p);
+  const Result<Prediction> back = ParsePrediction(line, "line 1");
+  ASSERT_TRUE(back.ok()) << back.error().message;
+  EXPECT_EQ(JsonLine(*back), line);
+  EXPECT_EQ(back->Key(), p.Key());
+  EXPECT_EQ(back->Score(), 1);
+}
+
+class PredictionsFile : public ::testing::Test {
+ protected:
+  PredictionsFile()
+      : path_(std::filesystem::temp_directory_path() /
+              ("aster-predictions-" + std::to_string(::getpid()) + ".jsonl")) {}
+  ~PredictionsFile() override { std::filesystem::remove(path_); }
+
+  void Write(const std::string& text) { std::ofstream(path_, std::ios::binary) << text; }
+
+  std::filesystem::path path_;
+};
+
+TEST_F(PredictionsFile, ALineThatACrashCutOffIsLeftOut) {
+  const std::string line = JsonLine(Make("vt", 0, "dense", true));
+  Write(line + line.substr(0, line.size() / 2));
+  std::int64_t n_whole = 0;
+  const auto found = ReadPredictions(path_.string(), &n_whole);
+  ASSERT_TRUE(found.ok()) << found.error().message;
+  EXPECT_EQ(found->size(), 1u);
+  EXPECT_EQ(n_whole, std::ssize(line));
+}
+
+TEST_F(PredictionsFile, AnotherFileIsRefusedWithItsLine) {
+  const std::string line = JsonLine(Make("vt", 0, "dense", true));
+  for (const std::string& bad : {std::string("hello\n"), std::string("{\"model\":7}\n"),
+                                 std::string("[]\n"), std::string("\n")}) {
+    Write(line + bad);
+    std::int64_t n_whole = 0;
+    const auto found = ReadPredictions(path_.string(), &n_whole);
+    ASSERT_FALSE(found.ok()) << bad;
+    EXPECT_NE(found.error().message.find("line 2"), std::string::npos) << found.error().message;
+  }
+}
+
+TEST_F(PredictionsFile, NoFileIsNoPredictions) {
+  std::int64_t n_whole = 1;
+  const auto found = ReadPredictions("/nonexistent/p.jsonl", &n_whole);
+  ASSERT_TRUE(found.ok());
+  EXPECT_TRUE(found->empty());
+  EXPECT_EQ(n_whole, 0);
+}
+
+}  // namespace
+}  // namespace aster::eval
