@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/system.h"
+#include "expectation.h"
 #include "numbers.h"
 
 namespace aster::cli {
@@ -81,7 +82,9 @@ std::string_view FinishName(Finish finish) {
 }
 
 std::string PlanLine(const Plan& plan) {
-  return FormatCount(plan.n_context) + " tokens of context; " + Manner(plan);
+  const std::string expected = Expectation(plan);
+  return FormatCount(plan.n_context) + " tokens of context; " + Manner(plan) +
+         (expected.empty() ? "" : "; " + expected);
 }
 
 std::string HostsLine(const Plan& plan, const SpreadChoice& choice) {

@@ -18,56 +18,78 @@ double Mean(std::span<const double> values) {
   return sum / static_cast<double>(values.size());
 }
 
-// Of values and n_more pseudo-observations with the given sums.
-struct Adjusted {
-  double mean = 0;
-  double variance_of_mean = 0;
+// What is added to the samples, so that few that agree do not claim to be certain.
+struct Pseudo {
+  double n = 0;
+  double sum = 0;
+  double squares = 0;
+  double least = 0;  // that a score or a difference can be
 };
+// Two right and two wrong.
+constexpr Pseudo kOfScores{4, 2, 2, 0};
+// Half a pair each of right and right, right and wrong, wrong and right, wrong and wrong.
+constexpr Pseudo kOfDifferences{2, 0, 1, -1};
 
-Adjusted WithMore(std::span<const double> values, double n_more, double more_sum,
-                  double more_squares) {
-  double sum = more_sum;
-  double squares = more_squares;
+// The interval of that centre, widened where the value lies outside, in per cent.
+Estimate Around(double value, double centre, double variance, double least) {
+  const double half = kNormal95 * std::sqrt(variance);
+  return {100 * value, 100 * std::max(std::min(centre - half, value), least),
+          100 * std::min(std::max(centre + half, value), 1.0)};
+}
+
+Estimate OfOneTask(std::span<const double> values, const Pseudo& pseudo) {
+  double sum = pseudo.sum;
+  double squares = pseudo.squares;
   for (const double value : values) {
     sum += value;
     squares += value * value;
   }
-  const double n = static_cast<double>(values.size()) + n_more;
+  const double n = static_cast<double>(values.size()) + pseudo.n;
   const double mean = sum / n;
-  return {mean, std::max(squares / n - mean * mean, 0.0) / n};
+  return Around(Mean(values), mean, std::max(squares / n - mean * mean, 0.0) / n, pseudo.least);
 }
 
-// The interval of a mean of tasks around the adjusted mean, widened where the plain one lies out.
-Estimate Combine(double value, double adjusted, double variance, double least) {
-  const double half = kNormal95 * std::sqrt(variance);
-  return {100 * value, 100 * std::max(std::min(adjusted - half, value), least),
-          100 * std::min(std::max(adjusted + half, value), 1.0)};
+double SquaresAround(double centre, std::span<const double> values) {
+  double sum = 0;
+  for (const double value : values) sum += (value - centre) * (value - centre);
+  return sum;
 }
 
-// One task's adjusted mean is pulled to the middle, which makes its interval right; pulling each of
-// many would shift their mean, so of several tasks the plain mean is the centre.
-template <class Adjust>
-Estimate OfTasks(std::span<const std::vector<double>> tasks, double least, Adjust adjust) {
-  ASTER_CHECK(!tasks.empty(), "no task");
+// Tasks of one group have a variance in common, of samples around their task's mean and of the
+// pseudo-observations, which are added once. With hardly more samples than tasks a task's mean says
+// nothing: then of samples around the mean of all, which is wider.
+Estimate OfSeveralTasks(std::span<const std::vector<double>> tasks, const Pseudo& pseudo) {
+  constexpr double kEnough = 10;
   const auto n_tasks = static_cast<double>(tasks.size());
   double value = 0;
-  double centre = 0;
-  double variance = 0;
+  double n = 0;
+  double shares = 0;  // the sum of 1 / n over the tasks
+  for (const std::vector<double>& task : tasks) {
+    value += Mean(task) / n_tasks;
+    n += static_cast<double>(task.size());
+    shares += 1 / static_cast<double>(task.size());
+  }
+  const bool within = n - n_tasks >= kEnough;
+  double squares = pseudo.squares - pseudo.sum * pseudo.sum / pseudo.n;
+  for (const std::vector<double>& task : tasks) {
+    squares += SquaresAround(within ? Mean(task) : value, task);
+  }
+  const double variance = squares / (n - (within ? n_tasks : 1) + pseudo.n);
+  return Around(value, value, variance * shares / (n_tasks * n_tasks), pseudo.least);
+}
+
+Estimate OfTasks(std::span<const std::vector<double>> tasks, const Pseudo& pseudo) {
+  ASTER_CHECK(!tasks.empty(), "no task");
   for (const std::vector<double>& task : tasks) {
     ASTER_CHECK(!task.empty(), "a task without a score");
-    const Adjusted adjusted = adjust(task);
-    value += Mean(task) / n_tasks;
-    centre += adjusted.mean / n_tasks;
-    variance += adjusted.variance_of_mean / (n_tasks * n_tasks);
   }
-  return Combine(value, tasks.size() == 1 ? centre : value, variance, least);
+  return tasks.size() == 1 ? OfOneTask(tasks.front(), pseudo) : OfSeveralTasks(tasks, pseudo);
 }
 
 }  // namespace
 
 Estimate MeanScore(std::span<const std::vector<double>> scores_of_tasks) {
-  return OfTasks(scores_of_tasks, 0,
-                 [](std::span<const double> scores) { return WithMore(scores, 4, 2, 2); });
+  return OfTasks(scores_of_tasks, kOfScores);
 }
 
 Estimate MeanDifference(std::span<const std::vector<double>> a_of_tasks,
@@ -81,9 +103,7 @@ Estimate MeanDifference(std::span<const std::vector<double>> a_of_tasks,
     std::vector<double>& difference = differences.emplace_back(a.size());
     std::transform(b.begin(), b.end(), a.begin(), difference.begin(), std::minus<>());
   }
-  // Half a pair each of right and right, right and wrong, wrong and right, wrong and wrong.
-  return OfTasks(differences, -1,
-                 [](std::span<const double> values) { return WithMore(values, 2, 0, 1); });
+  return OfTasks(differences, kOfDifferences);
 }
 
 std::optional<Estimate> Retention(double a_score, const Estimate& difference) {

@@ -3,8 +3,9 @@
 // The intervals are Wald's after pseudo-observations were added, two right and two wrong for a mean
 // (Agresti and Coull, The American Statistician 52(2), 1998), half a pair of each kind for a paired
 // difference (Agresti and Min, Statistics in Medicine 24, 2005): so four right answers of four do
-// not claim to be certain. They were made for right and wrong; scores between are fewer extremes,
-// so the intervals are a little wide for them.
+// not claim to be certain. They were made for right and wrong; scores between are less extreme, so
+// the intervals are a little wide for them. The tasks of a mean over several have their variance in
+// common, and the pseudo-observations once.
 #pragma once
 
 #include <optional>

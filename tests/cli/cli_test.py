@@ -192,11 +192,25 @@ class Streams(Case):
         ended = self.ask(env={"ASTER_FAKE_ANSWER": "Because."})
         self.assertEqual((ended.code, ended.out), (0, "Because.\n"), ended)
         lines = ended.err.splitlines()
-        self.assertRegex(lines[0], r"^aster: 4,508 tokens of context; star attention: \d+ blocks of ")
+        self.assertRegex(lines[0], r"^aster: 4,508 tokens of context; star attention: \d+ blocks of .*"
+                         r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score$")
         self.assertRegex(lines[1], r"^aster: KV memory [\d.]+ MB of [\d.]+ \w+ available$")
         self.assertRegex(lines[-1], r"^aster: TTFT .* prefill .* tokens/s, decode .* tokens/s, KV "
                                     r"[\d.]+ MB, fake, 1 thread$")
         self.assertTrue(all(line.startswith("aster: ") for line in lines), ended)
+
+    def test_the_plan_says_what_accuracy_to_expect_where_it_was_measured(self):
+        for arguments, said in [
+            (["--block-size", "1200"], r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score$"),
+            (["--block-size", "16"], "; what that keeps of dense's accuracy was not measured$"),
+            (["--block-size", "1200", "--window", "1"], "not measured$"),
+            (["--block-size", "1200", "--anchor-size", "2400"], "not measured$"),
+            (["--block-size", "1200", "--anchor-size", "0"], "not measured$"),
+            (["--block-size", "4K"], "100 % of dense's work$"),  # two blocks see all
+        ]:
+            with self.subTest(arguments):
+                ended = self.ask("--attention", "star", *arguments)
+                self.assertRegex(ended.err.splitlines()[0], said)
 
     def test_json_is_one_object_with_all_fields(self):
         ended = self.ask("--json", "--attention", "star", "--block-size", "1k", "--anchor-size", "512")

@@ -49,24 +49,60 @@ TEST(Statistics, ManySamplesMakeANarrowIntervalAroundTheMean) {
   EXPECT_NEAR((e.low + e.high) / 2, 70, 0.1);
 }
 
-// 95 of 100 intervals hold the true value, about: the property that the name promises.
-TEST(Statistics, IntervalsHoldTheTruthAboutAsOftenAsTheySay) {
+// How many of 1,000 intervals hold the true overall score of n_tasks tasks that a model does with
+// probabilities spread around `truth`.
+int NHeld(double truth, double spread, int n_tasks, int n_samples) {
   std::mt19937 random(7);
+  int n_held = 0;
+  for (int run = 0; run < 1000; ++run) {
+    Scores scores(static_cast<std::size_t>(n_tasks),
+                  std::vector<double>(static_cast<std::size_t>(n_samples)));
+    for (int task = 0; task < n_tasks; ++task) {
+      const double place = n_tasks > 1 ? 2.0 * task / (n_tasks - 1) - 1 : 0;
+      std::bernoulli_distribution right(truth + spread * place);
+      for (double& score : scores[static_cast<std::size_t>(task)]) score = right(random) ? 1 : 0;
+    }
+    const Estimate e = MeanScore(scores);
+    n_held += e.low <= 100 * truth && 100 * truth <= e.high ? 1 : 0;
+  }
+  return n_held;
+}
+
+// 95 of 100 intervals hold the true value, about: the property that the name promises. With few
+// samples they may hold it more often.
+TEST(Statistics, IntervalsHoldTheTruthAboutAsOftenAsTheySay) {
   for (const double truth : {0.5, 0.8, 0.95}) {
     for (const int n_tasks : {1, 13}) {
-      int n_held = 0;
-      constexpr int kRuns = 1000;
-      for (int run = 0; run < kRuns; ++run) {
-        Scores scores(static_cast<std::size_t>(n_tasks), std::vector<double>(20));
-        for (auto& task : scores) {
-          for (double& score : task) score = std::bernoulli_distribution(truth)(random) ? 1 : 0;
-        }
-        const Estimate e = MeanScore(scores);
-        n_held += e.low <= 100 * truth && 100 * truth <= e.high ? 1 : 0;
-      }
-      EXPECT_GE(n_held, 0.93 * kRuns) << truth << ", tasks " << n_tasks;
-      EXPECT_LE(n_held, 0.995 * kRuns) << truth << ", tasks " << n_tasks;
+      const int held = NHeld(truth, 0, n_tasks, 20);
+      EXPECT_GE(held, 930) << truth << ", tasks " << n_tasks;
+      EXPECT_LE(held, 995) << truth << ", tasks " << n_tasks;
     }
+  }
+  for (const int n_samples : {1, 2, 4, 20}) {
+    EXPECT_GE(NHeld(0.5, 0.5, 13, n_samples), 930) << n_samples << " samples, tasks that differ";
+    EXPECT_GE(NHeld(0.7, 0.3, 13, n_samples), 930) << n_samples << " samples, tasks that differ";
+  }
+}
+
+TEST(Statistics, IntervalsOfPairedDifferencesHoldTheTruthToo) {
+  std::mt19937 random(11);
+  // Both right, only the first, only the second, none: the truth is 5 points less.
+  std::discrete_distribution<int> kind({0.7, 0.1, 0.05, 0.15});
+  for (const std::size_t n_samples : {1, 4, 20}) {
+    int n_held = 0;
+    for (int run = 0; run < 1000; ++run) {
+      Scores a(13), b(13);
+      for (std::size_t task = 0; task < a.size(); ++task) {
+        for (std::size_t i = 0; i < n_samples; ++i) {
+          const int drawn = kind(random);
+          a[task].push_back(drawn == 0 || drawn == 1 ? 1 : 0);
+          b[task].push_back(drawn == 0 || drawn == 2 ? 1 : 0);
+        }
+      }
+      const Estimate e = MeanDifference(a, b);
+      n_held += e.low <= -5 && -5 <= e.high ? 1 : 0;
+    }
+    EXPECT_GE(n_held, 930) << n_samples;
   }
 }
 
