@@ -168,6 +168,16 @@ void AddWindowFlag(CLI::App& app, Options& options) {
              0, 1024, options.plan.window);
 }
 
+void AddAttentionKinds(CLI::App& app, const std::string& by_default,
+                       std::vector<Attention>& kinds) {
+  AddValue(app, "--attention", "KIND,...",
+           "dense, star, auto, ring, llama; see aster ask --help.\n"
+           "Default: " +
+               by_default + ".",
+           "auto, dense, star, ring or llama, or several of them",
+           Into(kinds, List<Attention>(ReadAttention)));
+}
+
 void AddProgressFlag(CLI::App& app, Options& options) {
   app.add_flag_callback(
          "--no-progress", [&options] { options.progress = false; },
@@ -278,11 +288,7 @@ void AddBenchFlags(CLI::App& app, Options& options) {
            "numbers of tokens, such as 0,8K", Into(bench.n_depths, List(TokenCount(0))));
   AddInteger(app, "-r,--repetitions", "Samples of each case. Default: 5.", 1, 1000,
              bench.repetitions);
-  AddValue(app, "--attention", "KIND,...",
-           "dense, star, auto, ring, llama; see aster ask --help.\n"
-           "Default: auto.",
-           "auto, dense, star, ring or llama, or several of them",
-           Into(bench.attentions, List<Attention>(ReadAttention)));
+  AddAttentionKinds(app, "auto", bench.attentions);
   AddValue(app, "--block-size", "N,...",
            "Of star: tokens in a block, at least 16, or auto.\n"
            "Default: auto.",
@@ -416,11 +422,7 @@ void AddEvalFlags(CLI::App& app, Options& options) {
                                                 {"chat", PromptKind::kChat},
                                                 {"bare", PromptKind::kBare}})));
   app.option_defaults()->group("Settings");
-  AddValue(app, "--attention", "KIND,...",
-           "dense, star, auto, ring, llama; see aster ask --help.\n"
-           "Default: dense,star.",
-           "auto, dense, star, ring or llama, or several of them",
-           Into(eval.attentions, List<Attention>(ReadAttention)));
+  AddAttentionKinds(app, "dense,star", eval.attentions);
   AddValue(app, "--block-size", "N,...",
            "Of star: tokens in a block, at least 16; L/4 for a quarter\n"
            "of the samples' length; or auto. Default: L/4.",

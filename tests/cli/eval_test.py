@@ -143,7 +143,8 @@ class Eval(Case):
         self.assertTrue(os.path.exists(path))
 
     def test_babilong(self):
-        rows = [{"input": "Mary went to the kitchen. " * 30, "question": "Where is Mary?", "target": "kitchen"},
+        rows = [{"input": "Mary went to the kitchen. " * 30, "question": "Where is Mary?",
+                 "target": "kitchen"},
                 {"input": "Fred took the milk. " * 30, "question": "Where is Fred?", "target": "garden"}]
         path = self.file("qa1.json", json.dumps(rows))
         ended = self.eval("--attention", "dense,star", data=path, env={"ASTER_FAKE_ANSWER": " The kitchen."})
