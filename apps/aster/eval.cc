@@ -1,5 +1,8 @@
 // aster eval: a benchmark's samples under full attention and under star.
+#include <unistd.h>
+
 #include <algorithm>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
@@ -50,6 +53,16 @@ struct Work {
 // SmolLM2 on AVX2), and a token of an answer as long as eight: good enough for the time left.
 constexpr double kPairsOfToken = 8192;
 constexpr double kTokensOfAnswer = 8;
+
+// "2026-11-22T02:40:05Z 1140": when this process began, and its id.
+std::string NameOfRun() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[32];
+  const std::size_t n = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ ", &utc);
+  return std::string(text, n) + std::to_string(getpid());
+}
 
 class Evaluation {
  public:
@@ -184,6 +197,7 @@ class Evaluation {
     Prediction p;
     p.model = model_name_;
     p.prompt = PromptName();
+    p.run = run_;
     p.task = sample.task;
     p.index = sample.index;
     p.sample = sample.Fingerprint();
@@ -293,6 +307,7 @@ class Evaluation {
   Interruptible work_token_;
   ProgressView view_{options_.progress};
   const Clock::time_point start_ = Clock::now();
+  const std::string run_ = NameOfRun();
   double done_cost_ = 0, total_cost_ = 0;
   std::int64_t done_tokens_ = 0, total_tokens_ = 0;
 };

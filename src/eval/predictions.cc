@@ -19,6 +19,7 @@ template <class P, class Visit>
 void VisitFields(P& p, Visit visit) {
   visit("model", p.model);
   visit("prompt", p.prompt);
+  visit("run", p.run);
   visit("task", p.task);
   visit("index", p.index);
   visit("sample", p.sample);

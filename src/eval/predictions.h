@@ -13,6 +13,7 @@ namespace aster::eval {
 struct Prediction {
   std::string model;   // the GGUF's file name
   std::string prompt;  // "chat" or "bare"
+  std::string run;     // of one process: times of different runs are never compared
   std::string task;
   std::int64_t index = 0;
   std::string sample;       // Sample::Fingerprint

@@ -21,6 +21,7 @@ constexpr double kFound = 20;  // per cent: below it a model does not do the tas
 struct Outcome {
   double score = 0;
   double ttft_seconds = 0;
+  std::string run;
 };
 
 using Outcomes = std::map<std::string, Outcome>;  // by sample: index and fingerprint
@@ -67,7 +68,8 @@ double Median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-// The samples of some tasks under one setting, and under the reference where both have them.
+// The samples of some tasks under one setting, and under the reference where both have them; empty
+// where the setting lacks one of the tasks.
 struct Gathered {
   std::vector<std::vector<double>> scores;        // of each task
   std::vector<std::vector<double>> theirs, ours;  // of each task with pairs
@@ -79,7 +81,7 @@ Gathered Gather(const Group& group, const Tasks& tasks, const Tasks* reference) 
   Gathered g;
   for (const std::string& name : group.tasks) {
     const auto task = tasks.find(name);
-    if (task == tasks.end()) continue;
+    if (task == tasks.end()) return {};
     std::vector<double> scores, theirs, ours;
     const Outcomes none;
     const bool paired = reference != nullptr && reference->contains(name);
@@ -91,7 +93,7 @@ Gathered Gather(const Group& group, const Tasks& tasks, const Tasks* reference) 
       if (other == others.end()) continue;
       theirs.push_back(other->second.score);
       ours.push_back(outcome.score);
-      if (other->second.ttft_seconds > 0) {
+      if (other->second.run == outcome.run && other->second.ttft_seconds > 0) {
         g.ttft_ratios.push_back(outcome.ttft_seconds / other->second.ttft_seconds);
       }
     }
@@ -115,7 +117,7 @@ std::optional<SummaryRow> RowOf(const Group& group, const Tasks& tasks, const Ta
   row.n_samples = g.n_samples;
   row.score = MeanScore(g.scores);
   row.ttft_seconds = Median(g.ttft_seconds);
-  if (g.ours.empty()) return row;
+  if (g.ours.size() < g.scores.size()) return row;
   row.n_pairs = g.n_pairs;
   row.difference = MeanDifference(g.theirs, g.ours);
   row.retention = Retention(MeanScore(g.theirs).value, *row.difference);
@@ -229,7 +231,7 @@ std::vector<SummaryRow> Summarise(std::span<const Prediction> predictions) {
   std::vector<std::string> settings;
   for (const Prediction& p : predictions) {
     by_length[p.length][p.setting][p.task].emplace(std::to_string(p.index) + " " + p.sample,
-                                                   Outcome{p.Score(), p.ttft_seconds()});
+                                                   Outcome{p.Score(), p.ttft_seconds(), p.run});
     names[p.length].insert(p.task);
     if (std::find(settings.begin(), settings.end(), p.setting) == settings.end()) {
       settings.push_back(p.setting);

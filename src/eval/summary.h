@@ -13,7 +13,8 @@
 namespace aster::eval {
 
 // A task, a domain of several tasks, "overall" (the mean of all tasks), or, beside a reference,
-// "overall above 20": of the tasks that the reference scores above 20.
+// "overall above 20": of the tasks that the reference scores above 20. A mean of several tasks is
+// there only for a setting that has samples of all of them: others would be of another mix.
 struct SummaryRow {
   std::int64_t length = 0;
   std::string setting;
@@ -27,7 +28,8 @@ struct SummaryRow {
   std::optional<Estimate> difference;  // percentage points
   std::optional<Estimate> retention;   // per cent
   double ttft_seconds = 0;             // the median sample's
-  std::optional<double> ttft_ratio;    // the median of each sample's TTFT over the reference's
+  // The median of each sample's TTFT over the reference's, where one run has both.
+  std::optional<double> ttft_ratio;
 };
 
 // Sorted by length; then settings as they first come; then groups: tasks in the order of

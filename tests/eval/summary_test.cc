@@ -16,6 +16,7 @@ Prediction Make(const std::string& task, std::int64_t index, const std::string& 
   Prediction p;
   p.model = "m.gguf";
   p.prompt = "chat";
+  p.run = "1";
   p.task = task;
   p.index = index;
   p.sample = "0123456789abcdef";
@@ -80,6 +81,27 @@ TEST(Summary, OnlySamplesThatBothHaveAreCompared) {
   EXPECT_EQ(row.n_samples, 3);
   EXPECT_EQ(row.n_pairs, 2);
   EXPECT_NEAR(row.retention->value, 50, 1e-9);
+}
+
+TEST(Summary, TimesOfDifferentRunsAreNotCompared) {
+  std::vector<Prediction> all = SomePredictions();
+  for (Prediction& p : all) {
+    if (p.setting != "dense" && p.task == "vt") p.run = "2";
+  }
+  const std::vector<SummaryRow> rows = Summarise(all);
+  EXPECT_FALSE(Find(rows, "star L/4", "vt").ttft_ratio.has_value());
+  EXPECT_TRUE(Find(rows, "star L/4", "vt").difference.has_value());
+  EXPECT_TRUE(Find(rows, "star L/4", "niah_single_1").ttft_ratio.has_value());
+}
+
+TEST(Summary, AMeanOfTasksIsThereOnlyForWhoHasThemAll) {
+  std::vector<Prediction> all = SomePredictions();
+  all.push_back(Make("vt", 0, "star L/8", true));
+  std::vector<std::string> groups;
+  for (const SummaryRow& row : Summarise(all)) {
+    if (row.setting == "star L/8") groups.push_back(row.group);
+  }
+  EXPECT_EQ(groups, std::vector<std::string>{"vt"});
 }
 
 TEST(Summary, AnotherSampleUnderTheSameIndexIsNotTheSame) {
