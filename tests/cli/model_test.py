@@ -54,6 +54,28 @@ class WithSmolLM2(Case):
         self.assertGreaterEqual(got["kv_bytes"], 23040 * got["n_context"])
         self.assertGreater(got["peak_rss_bytes"], got["kv_bytes"])
 
+    def test_eval_finds_a_needle_under_every_setting(self):
+        before, after = ["The harbour was quiet and the nets were dry. " * n for n in (60, 40)]
+        needle = "One of the special magic numbers for lamp is: 4810523. "
+        sample = {"task": "niah_single_1", "input_context": before + needle + after,
+                  "input_query": "\nWhat is the special magic number for lamp mentioned in the provided text?",
+                  "answer_prefix": " The special magic number for lamp mentioned in the provided text is",
+                  "outputs": ["4810523"], "tokens_to_generate": 16}
+        data = self.file("one.jsonl", json.dumps(sample) + "\n")
+        out = os.path.join(self.folder, "out")
+        ended = aster("eval", "-m", MODEL, "--data", data, "-o", out, "--attention", "dense,star,llama",
+                      "--block-size", "256", "--window", "0,1")
+        self.assertEqual(ended.code, 0, ended)
+        with open(os.path.join(out, "predictions.jsonl"), encoding="utf-8") as file:
+            predictions = [json.loads(line) for line in file]
+        self.assertEqual([p["setting"] for p in predictions],
+                         ["dense", "star 256", "star 256 window 1", "llama"])
+        self.assertEqual([p["score"] for p in predictions], [1, 1, 1, 1], predictions)
+        n_before = int(aster("tokenize", "-m", MODEL, "--chat", "--count", before).out)
+        at = predictions[0]["reference_at"][0]
+        self.assertLess(abs(at - n_before), 20)  # the template's tokens and the needle's words
+        self.assertGreater(predictions[0]["n_context"], at + 300)
+
     def test_bench_checks_then_times_every_attention(self):
         ended = aster("bench", "-m", MODEL, "-p", "300", "-n", "3", "-d", "280", "-r", "2", "-o",
                       "jsonl", "--attention", "dense,star,llama", "--block-size", "128", "--profile")
