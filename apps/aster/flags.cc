@@ -104,6 +104,10 @@ Reader<T> OneOf(std::vector<std::pair<const char*, T>> names) {
   };
 }
 
+std::optional<std::string> NotEmpty(const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional(text);
+}
+
 std::optional<Attention> ReadAttention(const std::string& text) {
   const Result<Attention> kind = ParseAttention(text);
   return kind ? std::optional(*kind) : std::nullopt;
@@ -207,11 +211,7 @@ void AddModelFlags(CLI::App& app, Options& options) {
   AddValue(app, "-m,--model", "MODEL",
            "A GGUF file (of a split one, the first), or a name from\n"
            "`aster model list`. Default: smollm2.",
-           "a file or a name",
-           [&options](const std::string& text) {
-             options.model = text;
-             return !text.empty();
-           })
+           "a file or a name", Into(options.model, NotEmpty))
       ->group("Model");
 }
 
@@ -396,21 +396,13 @@ void AddEvalFlags(CLI::App& app, Options& options) {
   AddValue(app, "--data", "PATH",
            "A .jsonl or .json file, or a folder of them; see below.\n"
            "Without it: the tables of what -o holds already.",
-           "a file or a folder", [&eval](const std::string& text) {
-             eval.data = text;
-             return !text.empty();
-           });
+           "a file or a folder", Into(eval.data, NotEmpty));
   AddValue(app, "-o,--output", "DIR",
            "Where predictions.jsonl and summary.json go. A run that was\n"
            "stopped goes on there, and more settings join it.",
-           "a folder", [&eval](const std::string& text) {
-             eval.output = text;
-             return !text.empty();
-           });
+           "a folder", Into(eval.output, NotEmpty));
   AddValue(app, "--tasks", "NAME,...", "Only these tasks. Default: all.", "names of tasks",
-           Into(eval.tasks, List<std::string>([](const std::string& text) {
-                  return text.empty() ? std::nullopt : std::optional(text);
-                })));
+           Into(eval.tasks, List<std::string>(NotEmpty)));
   AddInteger(app, "--samples", "Only the first N of each file; 0 = all. Default: 0.", 0,
              std::numeric_limits<std::int32_t>::max(), eval.n_samples);
   AddValue(app, "--prompt", "KIND",

@@ -235,8 +235,7 @@ Result<std::vector<std::string>> SampleFiles(const std::string& path) {
   std::filesystem::recursive_directory_iterator entry(path, ec);
   for (; !ec && entry != std::filesystem::recursive_directory_iterator(); entry.increment(ec)) {
     const std::string ending = entry->path().extension().string();
-    if (entry->is_regular_file() && (ending == ".jsonl" || ending == ".json") &&
-        entry->path().filename() != "made-for.json") {
+    if (entry->is_regular_file() && (ending == ".jsonl" || ending == ".json")) {
       files.push_back(entry->path().string());
     }
   }
