@@ -43,6 +43,17 @@ struct EncodeOptions {
   std::int64_t reserve_tokens = 1024;
 };
 
+// What an answer must look like, in llama.cpp's GBNF with the root symbol "root".
+struct Grammar {
+  std::string text;  // empty: anything goes
+  // Lazy: it holds only from where one of the patterns (regular expressions) matches.
+  bool lazy = false;
+  std::vector<std::string> trigger_patterns;
+  std::string prefill;  // text that the grammar counts as the start of the answer
+
+  bool operator==(const Grammar&) const = default;
+};
+
 struct SamplingOptions {             // llama.cpp's samplers, names and defaults
   float temperature = 0.8f;          // 0 = greedy
   int top_k = 40;                    // 0 = off
@@ -50,7 +61,10 @@ struct SamplingOptions {             // llama.cpp's samplers, names and defaults
   float min_p = 0.05f;               // 0 = off
   float repeat_penalty = 1.0f;       // 1 = off
   int repeat_last_n = 64;            // tokens the penalty looks back on
+  float presence_penalty = 0.0f;     // 0 = off; looks back on repeat_last_n tokens too
+  float frequency_penalty = 0.0f;    // 0 = off; the same
   std::uint32_t seed = 0xFFFFFFFFu;  // 0xFFFFFFFF = a random one
+  Grammar grammar;
 };
 
 struct AskOptions {
@@ -64,6 +78,9 @@ struct AskOptions {
   bool allow_long = false;
   bool ignore_end_of_text = false;  // go on past it, to max_tokens: for benchmarks
   int n_top_logprobs = 10;          // of Answer::top_logprobs; more than there are means all
+  int n_logprobs = -1;              // of Answer::logprobs, beside the token's own; -1 = none
+  // Special tokens that are part of the text all the same: a format's marks.
+  std::vector<Token> shown_tokens;
 };
 
 enum class Finish {
@@ -79,6 +96,12 @@ struct TokenLogprob {
   float logprob = 0;  // natural log, of the unmodified distribution
 };
 
+// Of one token of an answer, from the unmodified distribution.
+struct AnswerLogprob {
+  TokenLogprob token;
+  std::vector<TokenLogprob> top;  // the likeliest, best first
+};
+
 struct Answer {
   std::string text;
   std::vector<Token> tokens;  // without the end-of-text token
@@ -87,6 +110,7 @@ struct Answer {
   double query_seconds = 0;                // from Ask to the first token
   double decode_seconds = 0;               // from the first token to the last
   std::vector<TokenLogprob> top_logprobs;  // of the first answer token, best first
+  std::vector<AnswerLogprob> logprobs;     // of each token, if asked for
 };
 
 namespace internal {
@@ -123,9 +147,14 @@ class Context {
   ~Context();
 
  private:
+  friend class Session;
   explicit Context(std::unique_ptr<internal::ContextState> state);
   std::unique_ptr<internal::ContextState> state_;
 };
+
+// Bytes of the KV stores of all contexts and sessions of this process; what several share counts
+// once.
+std::int64_t KvBytesInUse();
 
 // Bytes that the KV store of n_tokens tokens takes, whole pages.
 std::int64_t PredictKvBytes(const Model& model, std::int64_t n_tokens);

@@ -24,6 +24,7 @@ struct ModelOptions {
   // kOneDnn takes bf16 where the CPU multiplies it, else f32. bf16 on another CPU is for
   // comparison.
   enum class Linear { kAuto, kGgml, kOneDnn, kOneDnnF32, kOneDnnBf16 } linear = Linear::kAuto;
+  int max_sessions = 1;  // most sessions that decode in one pass; see aster/session.h
   bool verbose = false;  // llama.cpp's own log to standard error
 };
 
@@ -107,6 +108,7 @@ class Model {
 
  private:
   friend class Context;
+  friend class Session;
   friend struct internal::ModelAccess;
   friend std::int64_t PredictKvBytes(const Model& model, std::int64_t n_tokens);
   explicit Model(std::shared_ptr<internal::ModelState> state);

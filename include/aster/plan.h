@@ -75,6 +75,12 @@ std::int64_t AutoBlockSize(std::int64_t n_context);
 // window with kDense, kRing or kLlama) are refused.
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
 
+// Tokens before this one see all earlier ones under the plan; n_context where all do.
+std::int64_t DenseExtent(const Plan& plan);
+
+// The steps that are left to do when the first n tokens are there.
+std::vector<Step> StepsFrom(const std::vector<Step>& steps, std::int64_t n);
+
 // Causal (query, key) pairs that the plan's steps compute: the unit of attention work.
 double CausalPairs(const std::vector<Step>& steps);
 

@@ -2,119 +2,27 @@
 
 #include <algorithm>
 #include <mutex>
+#include <optional>
 
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/system.h"
+#include "engine/context_state.h"
+#include "engine/generation.h"
 #include "engine/hosts.h"
 #include "engine/model_state.h"
 #include "engine/share_encoder.h"
-#include "engine/text_stream.h"
-#include "kvstore/kv_store.h"
-#include "llama/sampler.h"
-#include "llama/stock_pass.h"
 
 namespace aster {
-namespace internal {
-
-// Of a pass's last token. They lie in memory that the model's contexts share, so no other context
-// takes its turn before this one is let go.
-struct Logits {
-  std::span<const float> values;
-  std::unique_lock<std::mutex> turn;
-};
-
-// One context: its KV store (or llama.cpp's cache, under kLlama), and the tokens in it.
-class ContextState {
- public:
-  ContextState(std::shared_ptr<ModelState> shared, Plan made_plan)
-      : model(std::move(shared)), plan(std::move(made_plan)), store(Layers(*model)) {}
-
-  // Phase 1 is over: the tokens are there, these ranges of them in the store, the rest elsewhere.
-  void Take(std::span<const Token> all, std::span<const KeyRange> in_store) {
-    tokens.assign(all.begin(), all.end());
-    held.assign(in_store.begin(), in_store.end());
-    store.Skip(size());
-  }
-
-  // Phase 2: they see all of it, wherever it is held.
-  Result<Logits> Ask(std::span<const Token> more, Outputs outputs, const std::stop_token& stop) {
-    if (remote == nullptr) return Run(more, nullptr, outputs, stop);
-    const std::lock_guard talk(model->hosts->talk);
-    return Run(more, remote.get(), outputs, stop);
-  }
-
-  Result<Logits> Run(std::span<const Token> more, OtherKeys* others, Outputs outputs,
-                     const std::stop_token& stop) {
-    std::unique_lock turn(model->turn);
-    const KeyRange place = {size(), size() + static_cast<std::int64_t>(more.size())};
-    Result<std::span<const float>> logits =
-        stock != nullptr ? stock->Run(more, outputs, stop)
-                         : model->pass->Run(more, {&place, 1}, held, store, outputs, stop, others);
-    if (!logits) return logits.error();
-    if (held.empty() || held.back().end != size()) held.push_back({size(), size()});
-    tokens.insert(tokens.end(), more.begin(), more.end());
-    held.back().end = size();
-    if (stock == nullptr) profile += model->pass->profile();
-    return Logits{*logits, std::move(turn)};
-  }
-
-  Status Truncate(std::int64_t n) {
-    if (stock != nullptr) {
-      if (Status status = stock->Truncate(n); !status) return status;
-    } else {
-      store.Truncate(n);
-    }
-    if (remote != nullptr) remote->Truncate(n);
-    while (!held.empty() && held.back().begin >= n) held.pop_back();
-    if (!held.empty()) held.back().end = std::min(held.back().end, n);
-    tokens.resize(static_cast<std::size_t>(n));
-    return Ok();
-  }
-
-  std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
-
-  static std::vector<LayerShape> Layers(const ModelState& model) {
-    return {model.pass->layers().begin(), model.pass->layers().end()};
-  }
-
-  std::shared_ptr<ModelState> model;
-  Plan plan;
-  KvStore store;
-  std::unique_ptr<StockPass> stock;
-  std::vector<Token> tokens;
-  std::vector<KeyRange> held;             // of them, in the store; the rest other hosts hold
-  std::unique_ptr<RemoteContext> remote;  // null: there is no rest
-  double encode_seconds = 0;
-  Profile profile;
-};
-
-}  // namespace internal
-
 namespace {
 
+using internal::AnswerLimit;
+using internal::CheckMemory;
+using internal::CheckTokens;
 using internal::ContextState;
+using internal::Generation;
 using internal::Logits;
 using internal::ModelState;
-
-Status CheckTokens(const ModelState& model, std::span<const Token> tokens, const char* what) {
-  if (tokens.empty()) return InvalidArgument(std::string(what) + " is empty; expected tokens");
-  for (const Token token : tokens) {
-    if (token >= 0 && token < model.info.n_vocab) continue;
-    return InvalidArgument(std::string(what) + " holds token " + std::to_string(token) +
-                           "; expected 0 to " + std::to_string(model.info.n_vocab - 1));
-  }
-  return Ok();
-}
-
-Status CheckMemory(const ModelState& model, std::int64_t n_tokens, std::int64_t held_bytes) {
-  const std::int64_t needed = KvStore::PredictBytes(model.pass->layers(), n_tokens) - held_bytes;
-  const std::int64_t available = AvailableMemory();
-  if (available == 0 || needed <= available) return Ok();
-  return WorldError("the KV store of " + std::to_string(n_tokens) + " tokens needs " +
-                    FormatBytes(needed) + " of memory, but " + FormatBytes(available) +
-                    " is available");
-}
 
 // Work of the passes done and to do, in multiply-adds, for the estimate of time left.
 class ProgressMeter {
@@ -188,93 +96,6 @@ HostShare StockShare(std::int64_t n_context, std::int64_t ubatch_size) {
   return share;
 }
 
-// The loop that turns logits into an answer, one token at a time.
-class Generation {
- public:
-  Generation(ContextState& state, const AskOptions& options, std::int64_t limit)
-      : state_(state),
-        options_(options),
-        limit_(limit),
-        sampler_(options.sampling, static_cast<std::int32_t>(state.model->info.n_vocab),
-                 Recent(state, options)),
-        stream_(options.stop_strings, options.on_text) {}
-
-  // From the logits of the query's last token to the end of the answer.
-  Status Run(Logits logits, Answer* answer) {
-    answer->top_logprobs =
-        TopLogprobs(logits.values, static_cast<std::size_t>(std::max(options_.n_top_logprobs, 1)));
-    Clock::time_point first_token;
-    while (true) {
-      const Token token = sampler_.Draw(logits.values);
-      logits = {};
-      if (answer->tokens.empty()) first_token = Clock::now();
-      answer->decode_seconds = SecondsSince(first_token);
-      if (Ends(token, answer)) break;
-      Result<Logits> next = state_.Ask({&token, 1}, Outputs::kLast, options_.stop);
-      if (!next && next.error().kind != ErrorKind::kCancelled) return next.error();
-      if (!next) {
-        answer->finish = Finish::kCancelled;
-        break;
-      }
-      logits = std::move(*next);
-    }
-    stream_.Finish();
-    answer->text = stream_.text();
-    return Ok();
-  }
-
- private:
-  // Takes the token into the answer; true when the answer ends with it or before it.
-  bool Ends(Token token, Answer* answer) {
-    const LlamaModel& llama = *state_.model->llama;
-    if (llama.IsEndOfText(token) && !options_.ignore_end_of_text) {
-      answer->finish = Finish::kEndOfText;
-      return true;
-    }
-    answer->tokens.push_back(token);
-    if (!stream_.Add(llama.Piece(token, false))) {
-      answer->finish = Finish::kStopString;
-      return true;
-    }
-    const auto n = static_cast<std::int64_t>(answer->tokens.size());
-    if (n >= limit_) {
-      answer->finish = n == options_.max_tokens ? Finish::kMaxTokens : Finish::kContextFull;
-      return true;
-    }
-    if (options_.stop.stop_requested()) {
-      answer->finish = Finish::kCancelled;
-      return true;
-    }
-    return false;
-  }
-
-  static std::span<const Token> Recent(const ContextState& state, const AskOptions& options) {
-    const auto n =
-        std::min<std::size_t>(std::max(options.sampling.repeat_last_n, 0), state.tokens.size());
-    return std::span<const Token>(state.tokens).last(n);
-  }
-
-  ContextState& state_;
-  const AskOptions& options_;
-  std::int64_t limit_;  // most tokens of the answer
-  Sampler sampler_;
-  TextStream stream_;
-};
-
-// Most tokens the answer may have after everything in the state.
-std::int64_t AnswerLimit(const ContextState& state, const AskOptions& options) {
-  std::int64_t room =
-      state.stock != nullptr ? state.stock->capacity() - state.size() : std::int64_t{1} << 40;
-  if (!options.allow_long || options.max_tokens < 0) {
-    room = std::min(room, state.model->info.n_ctx_train - state.size());
-  }
-  // Past the trained length on purpose and without a limit of one's own: still not for ever.
-  if (options.allow_long && options.max_tokens < 0) room = std::max<std::int64_t>(room, 1024);
-  // The last token of an answer is never run, so it needs no room.
-  room = std::max<std::int64_t>(room + 1, 1);
-  return options.max_tokens < 0 ? room : std::min(room, options.max_tokens);
-}
-
 // Runs the query in steps; returns the logits of its last token.
 Result<Logits> RunQuery(ContextState& state, std::span<const Token> query,
                         const std::stop_token& stop) {
@@ -314,10 +135,73 @@ Status EncodeAlone(ContextState& state, std::span<const Token> tokens,
     at(pass, done);
     return Ok();
   };
-  return internal::EncodeShare(*state.model, tokens, work, state.store, &state.profile);
+  return internal::EncodeShare(*state.model, tokens, work, state.store(), &state.profile);
+}
+
+// The loop that turns logits into an answer, one token at a time.
+Status Generate(ContextState& state, const AskOptions& options, Logits logits, Answer* answer) {
+  const std::int64_t capacity = state.stock != nullptr ? state.stock->capacity() : -1;
+  Generation generation(*state.model, options,
+                        AnswerLimit(*state.model, state.size(), capacity, options), state.tokens);
+  Status status = Ok();
+  while (const std::optional<Token> token = generation.Take(logits.values)) {
+    logits = {};
+    if (options.stop.stop_requested()) {
+      generation.End(Finish::kCancelled);
+      break;
+    }
+    Result<Logits> next = state.Ask({&*token, 1}, Outputs::kLast, options.stop);
+    if (!next) {
+      generation.End(Finish::kCancelled);
+      if (next.error().kind != ErrorKind::kCancelled) status = next.error();
+      break;
+    }
+    logits = std::move(*next);
+  }
+  const Answer& made = generation.answer();
+  const std::int64_t n_query = answer->n_query;
+  const double query_seconds = answer->query_seconds;
+  *answer = made;
+  answer->n_query = n_query;
+  answer->query_seconds = query_seconds;
+  return status;
 }
 
 }  // namespace
+
+Status internal::CheckTokens(const ModelState& model, std::span<const Token> tokens,
+                             const char* what) {
+  if (tokens.empty()) return InvalidArgument(std::string(what) + " is empty; expected tokens");
+  for (const Token token : tokens) {
+    if (token >= 0 && token < model.info.n_vocab) continue;
+    return InvalidArgument(std::string(what) + " holds token " + std::to_string(token) +
+                           "; expected 0 to " + std::to_string(model.info.n_vocab - 1));
+  }
+  return Ok();
+}
+
+Status internal::CheckMemory(const ModelState& model, std::int64_t n_tokens,
+                             std::int64_t held_bytes) {
+  const std::int64_t needed = KvStore::PredictBytes(model.pass->layers(), n_tokens) - held_bytes;
+  const std::int64_t available = AvailableMemory();
+  if (available == 0 || needed <= available) return Ok();
+  return WorldError("the KV store of " + std::to_string(n_tokens) + " tokens needs " +
+                    FormatBytes(needed) + " of memory, but " + FormatBytes(available) +
+                    " is available");
+}
+
+std::int64_t internal::AnswerLimit(const ModelState& model, std::int64_t n_seen,
+                                   std::int64_t capacity, const AskOptions& options) {
+  std::int64_t room = capacity >= 0 ? capacity - n_seen : std::int64_t{1} << 40;
+  if (!options.allow_long || options.max_tokens < 0) {
+    room = std::min(room, model.info.n_ctx_train - n_seen);
+  }
+  // Past the trained length on purpose and without a limit of one's own: still not for ever.
+  if (options.allow_long && options.max_tokens < 0) room = std::max<std::int64_t>(room, 1024);
+  // The last token of an answer is never run, so it needs no room.
+  room = std::max<std::int64_t>(room + 1, 1);
+  return options.max_tokens < 0 ? room : std::min(room, options.max_tokens);
+}
 
 Result<Context> Context::Encode(const Model& model, std::span<const Token> tokens,
                                 const EncodeOptions& options) {
@@ -361,7 +245,7 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
     encoded = EncodeStock(*state, tokens, own, at, options.stop);
   } else if (choice.shares.size() > 1) {
     state->remote = std::make_unique<internal::RemoteContext>(shared->hosts, shared);
-    encoded = state->remote->Encode(tokens, state->plan, choice, state->store, &state->profile,
+    encoded = state->remote->Encode(tokens, state->plan, choice, state->store(), &state->profile,
                                     {at, [&](std::int64_t done) { meter.OthersDone(done); }},
                                     options.stop);
   } else {
@@ -392,7 +276,7 @@ Result<Answer> Context::Ask(std::span<const Token> query, const AskOptions& opti
     return status.error();
   }
   if (state.stock == nullptr) {
-    if (Status status = CheckMemory(*state.model, n_seen, state.store.bytes()); !status) {
+    if (Status status = CheckMemory(*state.model, n_seen, state.store().bytes()); !status) {
       return status.error();
     }
   }
@@ -403,8 +287,7 @@ Result<Answer> Context::Ask(std::span<const Token> query, const AskOptions& opti
   Result<Logits> logits = RunQuery(state, query, options.stop);
   if (logits) {
     answer.query_seconds = SecondsSince(start);
-    Generation generation(state, options, AnswerLimit(state, options));
-    status = generation.Run(std::move(*logits), &answer);
+    status = Generate(state, options, std::move(*logits), &answer);
   } else if (logits.error().kind == ErrorKind::kCancelled) {
     answer.query_seconds = SecondsSince(start);
     answer.finish = Finish::kCancelled;
@@ -437,7 +320,7 @@ double Context::encode_seconds() const { return state_->encode_seconds; }
 const Profile& Context::profile() const { return state_->profile; }
 
 std::int64_t Context::kv_bytes() const {
-  if (state_->stock == nullptr) return state_->store.bytes();
+  if (state_->stock == nullptr) return state_->store().bytes();
   return state_->stock->capacity() * state_->model->info.kv_bytes_per_token;
 }
 
@@ -445,6 +328,8 @@ Context::Context(std::unique_ptr<internal::ContextState> state) : state_(std::mo
 Context::Context(Context&&) noexcept = default;
 Context& Context::operator=(Context&&) noexcept = default;
 Context::~Context() = default;
+
+std::int64_t KvBytesInUse() { return KvStore::BytesInUse(); }
 
 std::int64_t PredictKvBytes(const Model& model, std::int64_t n_tokens) {
   return KvStore::PredictBytes(model.state_->pass->layers(), n_tokens);

@@ -1,5 +1,7 @@
 #include "aster/model.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/system.h"
 #include "engine/model_state.h"
@@ -54,6 +56,12 @@ Result<Model> Model::Load(const std::string& path, const ModelOptions& options) 
     return InvalidArgument("ubatch size: " + std::to_string(options.ubatch_size) +
                            ", expected 1 to 65536");
   }
+  const std::int64_t most_sessions = std::min<std::int64_t>(256, options.ubatch_size);
+  if (options.max_sessions < 1 || options.max_sessions > most_sessions) {
+    return InvalidArgument("sessions: " + std::to_string(options.max_sessions) +
+                           ", expected 1 to " + std::to_string(most_sessions) +
+                           ": at most 256, and no more than a ubatch has tokens");
+  }
   SetLlamaLog(options.verbose);
   auto state = std::make_shared<internal::ModelState>();
   Result<std::unique_ptr<LlamaModel>> llama = LlamaModel::Load(path);
@@ -62,6 +70,8 @@ Result<Model> Model::Load(const std::string& path, const ModelOptions& options) 
   state->options.n_threads = options.n_threads > 0 ? options.n_threads : UsableCpus();
   state->options.ubatch_size = options.ubatch_size;
   state->options.linear = options.linear;
+  state->options.max_parts = options.max_sessions;
+  state->options.max_outputs = options.max_sessions;
   Result<std::unique_ptr<ForwardPass>> pass = ForwardPass::Make(*state->llama, state->options);
   if (!pass) return pass.error();
   state->pass = std::move(*pass);

@@ -143,7 +143,7 @@ Result<std::unique_ptr<ForwardPass>> MakeLargePass(const ModelState& model, cons
   }
   ForwardOptions options = model.options;
   options.ubatch_size = n_tokens;
-  options.max_places = static_cast<int>(pass.tokens.size());
+  options.max_parts = static_cast<int>(pass.tokens.size());
   Result<std::unique_ptr<ForwardPass>> forward = ForwardPass::Make(*model.llama, options);
   if (!forward) return forward;
   const std::int64_t available = AvailableMemory();

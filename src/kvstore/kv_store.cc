@@ -3,8 +3,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -128,6 +130,34 @@ void PackV(std::uint16_t* page_v, std::size_t head_dim_v, std::size_t first, std
 
 }  // namespace
 
+class KvStore::Page {
+ public:
+  // Null when the system has none.
+  static std::shared_ptr<Page> Take(std::size_t n_bytes) {
+    void* data = mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return nullptr;
+    return std::make_shared<Page>(static_cast<std::uint16_t*>(data), n_bytes);
+  }
+  Page(std::uint16_t* elements, std::size_t n_bytes) : elements_(elements), n_bytes_(n_bytes) {
+    bytes_in_use += static_cast<std::int64_t>(n_bytes_);
+  }
+  ~Page() {
+    munmap(elements_, n_bytes_);
+    bytes_in_use -= static_cast<std::int64_t>(n_bytes_);
+  }
+  Page(const Page&) = delete;
+  Page& operator=(const Page&) = delete;
+
+  std::uint16_t* elements() const { return elements_; }
+  static inline std::atomic<std::int64_t> bytes_in_use = 0;
+
+ private:
+  std::uint16_t* elements_;
+  std::size_t n_bytes_;
+};
+
+std::int64_t KvStore::BytesInUse() { return Page::bytes_in_use; }
+
 KvStore::KvStore(std::vector<LayerShape> layers)
     : layers_(std::move(layers)), page_elements_(PageElements(layers_)) {
   ASTER_CHECK(page_elements_ > 0, "%zu layers without K or V", layers_.size());
@@ -167,25 +197,55 @@ Status KvStore::Reserve(std::int64_t n_tokens) {
   if (available > 0 && more > available) return NoMemory(n_tokens, more);
 
   pages_.resize(std::max(n_before, n_wanted), nullptr);
+  held_.resize(pages_.size());
   for (std::size_t i = first; i < n_wanted; ++i) {
     if (pages_[i] != nullptr) continue;
-    void* page = mmap(nullptr, page_elements_ * sizeof(std::uint16_t), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) {
+    held_[i] = Page::Take(page_elements_ * sizeof(std::uint16_t));
+    if (held_[i] == nullptr) {
       ReleasePages(n_before);
       return NoMemory(n_tokens, more);
     }
-    pages_[i] = static_cast<std::uint16_t*>(page);
+    pages_[i] = held_[i]->elements();
     ++n_held_;
   }
   return Ok();
+}
+
+Result<std::unique_ptr<KvStore>> KvStore::Fork(std::int64_t n_tokens) const {
+  ASTER_CHECK(n_tokens >= 0 && n_tokens <= size_, "fork of %lld tokens of %lld",
+              static_cast<long long>(n_tokens), static_cast<long long>(size_));
+  auto fork = std::make_unique<KvStore>(layers_);
+  const std::size_t n_whole = static_cast<std::size_t>(n_tokens) / kPageTokens;
+  fork->held_.assign(held_.begin(), held_.begin() + static_cast<std::ptrdiff_t>(n_whole));
+  fork->pages_.assign(pages_.begin(), pages_.begin() + static_cast<std::ptrdiff_t>(n_whole));
+  fork->n_held_ = n_whole;
+  fork->size_ = n_tokens;
+  fork->written_ = n_tokens;
+  if (n_tokens == static_cast<std::int64_t>(n_whole * kPageTokens)) return fork;
+  if (Status status = fork->Reserve(n_tokens); !status) return status.error();
+  std::memcpy(fork->pages_.back(), pages_[n_whole], page_elements_ * sizeof(std::uint16_t));
+  fork->written_ = std::min(written_, static_cast<std::int64_t>((n_whole + 1) * kPageTokens));
+  fork->Truncate(n_tokens);  // forgets what comes after them in that page
+  return fork;
+}
+
+void KvStore::OwnPage(std::size_t page) {
+  if (held_[page].use_count() == 1) return;
+  std::shared_ptr<Page> copy = Page::Take(page_elements_ * sizeof(std::uint16_t));
+  if (copy == nullptr) throw std::bad_alloc();
+  std::memcpy(copy->elements(), pages_[page], page_elements_ * sizeof(std::uint16_t));
+  held_[page] = std::move(copy);
+  pages_[page] = held_[page]->elements();
 }
 
 void KvStore::Skip(std::int64_t n_tokens) {
   ASTER_CHECK(n_tokens >= size_, "skip to %lld of %lld", static_cast<long long>(n_tokens),
               static_cast<long long>(size_));
   const std::size_t n_whole = static_cast<std::size_t>(n_tokens) / kPageTokens;
-  if (n_whole > pages_.size()) pages_.resize(n_whole, nullptr);
+  if (n_whole > pages_.size()) {
+    pages_.resize(n_whole, nullptr);
+    held_.resize(n_whole);
+  }
   size_ = n_tokens;
 }
 
@@ -289,6 +349,7 @@ void KvStore::Truncate(std::int64_t n_tokens) {
   std::int64_t end =
       std::min(written_, std::ssize(pages_) * static_cast<std::int64_t>(kPageTokens));
   if (!pages_.empty() && pages_.back() == nullptr) end = n_tokens;
+  if (n_tokens < end) OwnPage(pages_.size() - 1);
   for (int layer = 0; layer < static_cast<int>(layers_.size()) && n_tokens < end; ++layer) {
     const LayerShape& shape = layers_[layer];
     const std::vector<std::uint16_t> zeros(std::max(shape.head_dim, shape.head_dim_v));
@@ -300,11 +361,9 @@ void KvStore::Truncate(std::int64_t n_tokens) {
 
 void KvStore::ReleasePages(std::size_t n_keep) {
   while (pages_.size() > n_keep) {
-    if (pages_.back() != nullptr) {
-      munmap(pages_.back(), page_elements_ * sizeof(std::uint16_t));
-      --n_held_;
-    }
+    n_held_ -= pages_.back() != nullptr ? 1 : 0;
     pages_.pop_back();
+    held_.pop_back();
   }
 }
 

@@ -2,12 +2,15 @@
 //
 // Token i of the store is the token at position i. A page holds kPageTokens tokens of every layer;
 // pages are taken from the system as tokens come and given back by Truncate and the destructor.
-// Threads: Append to different layers may not overlap with Reserve, Truncate or each other; views
-// may be read by many threads while nothing writes.
+// A fork shares whole pages with the store it came from; a page that two stores share is never
+// written. Threads: Append to different layers may not overlap with Reserve, Truncate or each
+// other; views may be read by many threads while nothing writes. Stores that share pages may be
+// used by different threads.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -39,6 +42,11 @@ class KvStore {
   ~KvStore();
   KvStore(const KvStore&) = delete;
   KvStore& operator=(const KvStore&) = delete;
+
+  // A store of tokens [0, n_tokens) of this one. Whole pages are shared; what is left of the last
+  // one is copied. Errors: kWorld, when there is no memory for that copy. REQUIRES: n_tokens <=
+  // size(); none of them was skipped.
+  Result<std::unique_ptr<KvStore>> Fork(std::int64_t n_tokens) const;
 
   // Bytes that n_tokens tokens take: whole pages.
   static std::int64_t PredictBytes(std::span<const LayerShape> layers, std::int64_t n_tokens);
@@ -75,15 +83,20 @@ class KvStore {
   KvView View(int layer, int kv_head) const;
   std::vector<KvView> Views(int layer) const;  // of all its heads
   std::span<const LayerShape> layers() const { return layers_; }
-  std::int64_t bytes() const;  // of the pages held
+  std::int64_t bytes() const;  // of the pages held, shared ones too
+  // Of all pages of all stores of this process, each once.
+  static std::int64_t BytesInUse();
 
  private:
+  class Page;  // one mapping of the system's, counted
+
   struct Place {  // of one KV head in a page, in elements
     std::size_t k_offset;
     std::size_t v_offset;
   };
 
   void ReleasePages(std::size_t n_keep);
+  void OwnPage(std::size_t page);              // a copy, if another store has it too
   std::size_t LayerElements(int layer) const;  // of one page
   void CopyInPart(int layer, std::size_t begin, std::size_t end, std::span<const std::byte> from,
                   std::uint16_t* page);
@@ -91,8 +104,9 @@ class KvStore {
   std::vector<LayerShape> layers_;
   std::vector<std::vector<Place>> places_;  // [layer][kv_head]
   std::size_t page_elements_ = 0;
-  std::vector<std::uint16_t*> pages_;  // null: skipped
-  std::size_t n_held_ = 0;             // that are not null
+  std::vector<std::shared_ptr<Page>> held_;  // null: skipped
+  std::vector<std::uint16_t*> pages_;        // their elements, as kernels read them
+  std::size_t n_held_ = 0;                   // that are not null
   std::int64_t size_ = 0;
   std::int64_t written_ = 0;  // all tokens from here on are zero
 };

@@ -9,24 +9,24 @@
 #include "aster/key_range.h"
 #include "aster/model.h"
 #include "llama.h"
+#include "llama/device.h"
 
 namespace aster {
 
-// Owns positions (those of `places`) and flags; the tokens stay the caller's. n_outputs counts from
+// Owns positions (those of `parts`) and flags; the tokens stay the caller's. n_outputs counts from
 // the end.
 class TokenBatch {
  public:
-  TokenBatch(std::span<const Token> tokens, std::span<const KeyRange> places,
-             std::int64_t n_outputs)
+  TokenBatch(std::span<const Token> tokens, std::span<const StepPart> parts, std::int64_t n_outputs)
       : positions_(tokens.size()),
         n_seq_ids_(tokens.size(), 1),
-        sequences_(places.size()),
+        sequences_(parts.size()),
         seq_ids_(tokens.size()),
         wants_logits_(tokens.size(), 0) {
     std::size_t i = 0;
-    for (std::size_t p = 0; p < places.size(); ++p) {
+    for (std::size_t p = 0; p < parts.size(); ++p) {
       sequences_[p] = static_cast<llama_seq_id>(p);
-      for (std::int64_t at = places[p].begin; at < places[p].end; ++at, ++i) {
+      for (std::int64_t at = parts[p].place.begin; at < parts[p].place.end; ++at, ++i) {
         positions_[i] = static_cast<llama_pos>(at);
         seq_ids_[i] = &sequences_[p];
       }
@@ -47,7 +47,7 @@ class TokenBatch {
  private:
   std::vector<llama_pos> positions_;
   std::vector<std::int32_t> n_seq_ids_;
-  std::vector<llama_seq_id> sequences_;  // of each place
+  std::vector<llama_seq_id> sequences_;  // of each part
   std::vector<llama_seq_id*> seq_ids_;
   std::vector<std::int8_t> wants_logits_;
   llama_batch batch_ = {};

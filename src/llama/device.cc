@@ -92,8 +92,8 @@ struct Run {
 // The run that the step's nth token is in.
 Run RunOf(const ServedStep& step, std::int64_t n) {
   Run run{0, 0, 0};
-  for (const KeyRange& place : step.places) {
-    run = {run.end, run.end + place.size(), place.begin};
+  for (const StepPart& part : step.parts) {
+    run = {run.end, run.end + part.place.size(), part.place.begin};
     if (n < run.end) return run;
   }
   ASTER_CHECK(false, "token %lld of a step", static_cast<long long>(n));
@@ -143,15 +143,15 @@ void ForgetCells(const ggml_tensor* cells) {
 
 bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tensor* op) {
   if (step.appended[node.layer]) return true;  // layers may share one cache (Gemma 3n)
-  if (!(step.store->layers()[node.layer] == node.shape)) {
-    return FailStep(step, "layer " + std::to_string(node.layer) + " changed its shape");
-  }
   const auto start = Clock::now();
   Bf16Rows k = Rows(op->src[1]), v = Rows(op->src[2]);
-  for (const KeyRange& place : step.places) {
-    step.store->Append(node.layer, place.begin, place.size(), k, v);
-    k.data += static_cast<std::size_t>(place.size()) * k.token_stride;
-    v.data += static_cast<std::size_t>(place.size()) * v.token_stride;
+  for (const StepPart& part : step.parts) {
+    if (!(part.store->layers()[node.layer] == node.shape)) {
+      return FailStep(step, "layer " + std::to_string(node.layer) + " changed its shape");
+    }
+    part.store->Append(node.layer, part.place.begin, part.place.size(), k, v);
+    k.data += static_cast<std::size_t>(part.place.size()) * k.token_stride;
+    v.data += static_cast<std::size_t>(part.place.size()) * v.token_stride;
   }
   step.profile.packing += SecondsSince(start);
   step.appended[node.layer] = true;
@@ -162,9 +162,14 @@ bool AppendToStore(ServedStep& step, const AttentionNode& node, const ggml_tenso
   return true;
 }
 
-// One call for each run of the step's tokens; `ranges` grows with them and lives as long.
-std::vector<AttendCall> CallsOf(ServedStep& step, const AttentionNode& node, ggml_tensor* op,
-                                std::span<const KvView> views, std::vector<KeyRange>& ranges) {
+// One call for each part of a step, and what they point to.
+struct Calls {
+  std::vector<std::vector<KvView>> views;
+  std::vector<std::vector<KeyRange>> ranges;
+  std::vector<AttendCall> calls;
+};
+
+Calls CallsOf(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
   const ggml_tensor* q = op->src[0];
   AttendCall call;
   call.q = static_cast<const float*>(q->data);
@@ -173,7 +178,6 @@ std::vector<AttendCall> CallsOf(ServedStep& step, const AttentionNode& node, ggm
   call.n_heads = node.n_heads;
   call.head_dim = node.shape.head_dim;
   call.head_dim_v = node.shape.head_dim_v;
-  call.kv = views;
   call.window = step.windows[node.layer];
   call.scale = OpParam(op, 0);
   call.softcap = OpParam(op, 2);
@@ -187,33 +191,35 @@ std::vector<AttendCall> CallsOf(ServedStep& step, const AttentionNode& node, ggm
   }
   call.n_threads = step.n_threads;
 
-  ranges.assign(step.visible.begin(), step.visible.end());
-  ranges.insert(ranges.end(), step.places.begin(), step.places.end());
-  std::vector<AttendCall> calls;
-  for (std::size_t i = 0; i < step.places.size(); ++i) {
-    call.n_tokens = step.places[i].size();
-    call.first_position = step.places[i].begin;
-    call.ranges = std::span(ranges).first(step.visible.size() + i + 1);
-    calls.push_back(call);
+  Calls all;
+  all.views.reserve(step.parts.size());
+  all.ranges.reserve(step.parts.size());
+  for (const StepPart& part : step.parts) {
+    call.kv = all.views.emplace_back(part.store->Views(node.layer));
+    std::vector<KeyRange>& ranges =
+        all.ranges.emplace_back(part.visible.begin(), part.visible.end());
+    ranges.push_back(part.place);
+    call.ranges = ranges;
+    call.n_tokens = part.place.size();
+    call.first_position = part.place.begin;
+    all.calls.push_back(call);
     call.q += call.n_tokens * call.q_token_stride;
     call.out += call.n_tokens * call.out_token_stride;
     if (call.lse != nullptr) call.lse += call.n_tokens * call.n_heads;
   }
-  return calls;
+  return all;
 }
 
 bool Attend(ServedStep& step, const AttentionNode& node, ggml_tensor* op) {
-  const std::vector<KvView> views = step.store->Views(node.layer);
-  std::vector<KeyRange> ranges;
-  const std::vector<AttendCall> calls = CallsOf(step, node, op, views, ranges);
+  const Calls all = CallsOf(step, node, op);
   if (step.others == nullptr) {
-    step.attender->Attend(calls);
+    step.attender->Attend(all.calls);
     return true;
   }
-  Status status = step.others->Ask(node.layer, calls);
+  Status status = step.others->Ask(node.layer, all.calls);
   if (status) {
-    step.attender->Attend(calls);
-    status = step.others->Join(node.layer, calls);
+    step.attender->Attend(all.calls);
+    status = step.others->Join(node.layer, all.calls);
   }
   return status.ok() || FailStep(step, status.error().message);
 }
@@ -227,7 +233,7 @@ bool ServeAttention(ServedStep& step, ggml_tensor* op) {
   node.shape = {static_cast<int>(k->ne[2]), static_cast<int>(k->ne[0]),
                 static_cast<int>(op->src[2]->ne[0])};
   step.nodes.push_back(node);
-  if (step.store == nullptr) {
+  if (step.records) {
     std::memset(op->data, 0, ggml_nbytes(op));
     return true;
   }

@@ -3,9 +3,9 @@
 // ggml's scheduler offers each graph node to the devices before the CPU. While a DeviceScope is
 // open on a thread, this one claims FLASH_ATTN_EXT and large MUL_MAT nodes of the llama.cpp calls
 // made on it; with no scope open it claims nothing and llama.cpp runs as shipped. For an attention
-// node of one ubatch the device appends the ubatch's K and V to the store, attends over the ranges
-// that the step may see and the ubatch's own tokens, and writes the node's output. llama.cpp's own
-// cache only ever holds that ubatch.
+// node of one ubatch the device appends the ubatch's K and V to the store (of each of its parts),
+// attends over the ranges that the part may see and its own tokens, and writes the node's output.
+// llama.cpp's own cache only ever holds that ubatch.
 #pragma once
 
 #include <cstdint>
@@ -44,15 +44,21 @@ class OtherKeys {
   virtual Status Join(int layer, std::span<const AttendCall> calls) = 0;
 };
 
-// What the llama_decode under way is for: where its keys go, what its queries see.
+// A run of a step's tokens: their positions, where their keys go, what they see beside themselves.
+struct StepPart {
+  KeyRange place;
+  KvStore* store = nullptr;
+  std::span<const KeyRange> visible;  // of the store, ascending, all before the place
+};
+
+// What the llama_decode under way is for.
 struct ServedStep {
-  KvStore* store = nullptr;  // null: only record the nodes, compute nothing
+  bool records = false;             // only record the nodes, compute nothing
+  std::span<const StepPart> parts;  // the step's tokens, in order
   Attender* attender = nullptr;
-  CrowdWatch* crowd = nullptr;        // looks around between the nodes; may be null
-  std::span<const KeyRange> visible;  // before the step; its own tokens are added
-  OtherKeys* others = nullptr;        // null: there are none
-  std::span<const Window> windows;    // per layer
-  std::span<const KeyRange> places;   // positions of the step's tokens, in order
+  CrowdWatch* crowd = nullptr;      // looks around between the nodes; may be null
+  OtherKeys* others = nullptr;      // null: there are none
+  std::span<const Window> windows;  // per layer
   std::int64_t n_tokens = 0;
   int n_threads = 0;         // of attention; 0 = the attender's
   int n_nodes_expected = 0;  // attention nodes of one pass

@@ -34,11 +34,11 @@ llama_context_params ContextParams(const ForwardOptions& options) {
   params.n_ctx = cells;
   params.n_batch = static_cast<std::uint32_t>(options.ubatch_size);
   params.n_ubatch = static_cast<std::uint32_t>(options.ubatch_size);
-  params.n_seq_max = static_cast<std::uint32_t>(options.max_places);
+  params.n_seq_max = static_cast<std::uint32_t>(options.max_parts);
   params.kv_unified = true;
   // llama.cpp looks at a graph with an output for each sequence.
   params.n_outputs_max =
-      static_cast<std::uint32_t>(std::max<std::int64_t>(options.max_outputs, options.max_places));
+      static_cast<std::uint32_t>(std::max<std::int64_t>(options.max_outputs, options.max_parts));
   params.n_threads = options.n_threads;
   params.n_threads_batch = options.n_threads;
   params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_ENABLED;
@@ -116,12 +116,13 @@ Status ForwardPass::LookAtGraph() {
   if (llama_get_memory(context_) == nullptr) {
     return WorldError(what + " cannot be served: it keeps no KV cache");
   }
-  const KeyRange place = {0, 1};
+  const StepPart part = {{0, 1}, nullptr, {}};
   ServedStep step;
-  step.places = {&place, 1};
+  step.records = true;
+  step.parts = {&part, 1};
   step.n_tokens = 1;
   const Token token = 0;
-  const TokenBatch batch({&token, 1}, {&place, 1}, 1);
+  const TokenBatch batch({&token, 1}, {&part, 1}, 1);
   {
     const DeviceScope scope(&step, linear_.get());
     const int result = llama_decode(context_, batch.get());
@@ -151,16 +152,23 @@ Status ForwardPass::LookAtGraph() {
 
 namespace {
 
+// How long each part's store was: what a failed step goes back to.
+std::vector<std::int64_t> SizesOf(std::span<const StepPart> parts) {
+  std::vector<std::int64_t> sizes;
+  for (const StepPart& part : parts) sizes.push_back(part.store->size());
+  return sizes;
+}
+
+void TruncateAll(std::span<const StepPart> parts, const std::vector<std::int64_t>& sizes) {
+  for (std::size_t i = parts.size(); i-- > 0;) parts[i].store->Truncate(sizes[i]);
+}
+
 // Takes the pages that the places need, and leaves out what lies before and between them.
-Status ReservePlaces(std::span<const KeyRange> places, KvStore& store) {
-  const std::int64_t before = store.size();
-  for (const KeyRange& place : places) {
-    store.Skip(place.begin);
-    if (Status status = store.Reserve(place.end); !status) {
-      store.Truncate(before);
-      return status;
-    }
-    store.set_size(place.end);
+Status ReservePlaces(std::span<const StepPart> parts) {
+  for (const StepPart& part : parts) {
+    part.store->Skip(part.place.begin);
+    if (Status status = part.store->Reserve(part.place.end); !status) return status;
+    part.store->set_size(part.place.end);
   }
   return Ok();
 }
@@ -170,29 +178,45 @@ Status ReservePlaces(std::span<const KeyRange> places, KvStore& store) {
 Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
                                                 std::span<const KeyRange> places,
                                                 std::span<const KeyRange> visible, KvStore& store,
-                                                Outputs outputs, std::stop_token stop,
+                                                Outputs outputs, const std::stop_token& stop,
                                                 OtherKeys* others) {
+  std::vector<KeyRange> seen(visible.begin(), visible.end());
+  seen.insert(seen.end(), places.begin(), places.end());
+  std::vector<StepPart> parts;
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    parts.push_back({places[i], &store, std::span(seen).first(visible.size() + i)});
+  }
+  return Run(tokens, parts, outputs, stop, others);
+}
+
+Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
+                                                std::span<const StepPart> parts, Outputs outputs,
+                                                const std::stop_token& stop, OtherKeys* others) {
   const auto n = static_cast<std::int64_t>(tokens.size());
   const std::int64_t n_outputs = outputs == Outputs::kAll ? n : outputs == Outputs::kLast ? 1 : 0;
-  const std::int64_t before = store.size();
   ASTER_CHECK(n >= 1 && n <= options_.ubatch_size, "%lld tokens", static_cast<long long>(n));
   ASTER_CHECK(n_outputs <= options_.max_outputs, "%lld outputs", static_cast<long long>(n_outputs));
-  ASTER_CHECK(std::ssize(places) <= options_.max_places, "%zu places", places.size());
-  ASTER_CHECK(before <= places.front().begin, "store holds %lld, step starts at %lld",
-              static_cast<long long>(before), static_cast<long long>(places.front().begin));
+  ASTER_CHECK(std::ssize(parts) <= options_.max_parts, "%zu parts", parts.size());
+  for (const StepPart& part : parts) {
+    ASTER_CHECK(part.store->size() <= part.place.begin, "store holds %lld, step starts at %lld",
+                static_cast<long long>(part.store->size()),
+                static_cast<long long>(part.place.begin));
+  }
   if (stop.stop_requested()) return Cancelled("cancelled");
-  if (Status status = ReservePlaces(places, store); !status) return status.error();
+  const std::vector<std::int64_t> before = SizesOf(parts);
+  if (Status status = ReservePlaces(parts); !status) {
+    TruncateAll(parts, before);
+    return status.error();
+  }
   // The peak of memory is the end of a long answer, which has no use for the panel.
   if (linear_ != nullptr && n < LinearLayers::kMinRows) linear_->Release();
 
   ServedStep step;
-  step.store = &store;
+  step.parts = parts;
   step.attender = &attender_;
   step.crowd = &crowd_;
-  step.visible = visible;
   step.others = others;
   step.windows = windows_;
-  step.places = places;
   step.n_tokens = n;
   step.n_nodes_expected = n_nodes_;
   step.wants_output = n_outputs > 0;
@@ -201,13 +225,15 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
 
   // A decode meets a barrier every few microseconds; a prefill's parts are long and shared out as
   // threads come free, so there more threads are a larger share of the machine.
-  if (n == 1) {
+  const bool is_decode = n == std::ssize(parts) && n_outputs == n;
+  if (is_decode) {
     crowd_.Look();
     step.n_threads = crowd_.n_threads_left();
-    llama_set_n_threads(context_, step.n_threads, options_.n_threads);
   }
+  const int n_threads = is_decode ? step.n_threads : options_.n_threads;
+  llama_set_n_threads(context_, n_threads, n_threads);
 
-  const TokenBatch batch(tokens, places, n_outputs);
+  const TokenBatch batch(tokens, parts, n_outputs);
   int result = 0;
   {
     const DeviceScope scope(&step, linear_.get());
@@ -218,7 +244,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
   }
   profile_ = step.profile;
   if (result != 0) {
-    store.Truncate(before);
+    TruncateAll(parts, before);
     if (stop.stop_requested()) return Cancelled("cancelled");
     if (!step.error.empty()) return WorldError(step.error);
     return WorldError("llama_decode failed (" + std::to_string(result) + "): " + TakeLlamaError());

@@ -22,14 +22,15 @@ struct llama_context;
 namespace aster {
 
 class LinearLayers;
-class OtherKeys;
 class LlamaModel;
+class OtherKeys;
+struct StepPart;
 
 struct ForwardOptions {
   int n_threads = 1;
   std::int64_t ubatch_size = 512;
   std::int64_t max_outputs = 1;  // most logit rows of one step
-  int max_places = 1;            // most runs of positions in one step
+  int max_parts = 1;             // most parts of one step
   ModelOptions::Linear linear = ModelOptions::Linear::kAuto;
 };
 
@@ -46,16 +47,20 @@ class ForwardPass {
   ForwardPass(const ForwardPass&) = delete;
   ForwardPass& operator=(const ForwardPass&) = delete;
 
-  // Runs tokens at the positions of `places` (ascending, disjoint), which see `visible` (all before
-  // the places), what others hold (if not null), and each other causally. Their K and V join the
-  // store, whose size becomes the end of the last place; what lies between places is skipped.
-  // Returns the logits, row-major [n_outputs, n_vocab], valid until the next Run. On error (kWorld,
-  // kCancelled) the store is as long as before. REQUIRES: 1 <= tokens.size() <= ubatch_size, the
-  // sum of at most max_places places; store.size() <= places.front().begin.
+  // Runs tokens, part after part. Their K and V join the parts' stores, whose sizes become the ends
+  // of their places. `others`: what other hosts hold, or null. Returns the logits, row-major
+  // [n_outputs, n_vocab], valid until the next Run. On error (kWorld, kCancelled) the stores are as
+  // long as before. REQUIRES: 1 <= tokens.size() <= ubatch_size, the sum of at most max_parts
+  // places; each store's size() <= its first place's begin. What lies between is skipped.
+  Result<std::span<const float>> Run(std::span<const Token> tokens, std::span<const StepPart> parts,
+                                     Outputs outputs, const std::stop_token& stop,
+                                     OtherKeys* others = nullptr);
+  // Of one store: tokens at `places` (ascending, disjoint), which see `visible` (all before the
+  // places) and each other causally.
   Result<std::span<const float>> Run(std::span<const Token> tokens,
                                      std::span<const KeyRange> places,
                                      std::span<const KeyRange> visible, KvStore& store,
-                                     Outputs outputs, std::stop_token stop,
+                                     Outputs outputs, const std::stop_token& stop,
                                      OtherKeys* others = nullptr);
 
   // Attends over ranges of a store for queries from elsewhere: `call` has queries, shapes,

@@ -2,23 +2,84 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <memory>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "base/check.h"
 #include "llama.h"
+#include "llama/llama_log.h"
+#include "llama/llama_model.h"
 
 namespace aster {
 
+namespace {
+
+bool HasPenalties(const SamplingOptions& options) {
+  return options.repeat_penalty != 1.0f || options.presence_penalty != 0.0f ||
+         options.frequency_penalty != 0.0f;
+}
+
+// Null when llama.cpp can't read it.
+llama_sampler* MakeGrammar(const Grammar& grammar, const LlamaModel& model) {
+  const llama_vocab* vocab = llama_model_get_vocab(model.get());
+  if (!grammar.lazy) return llama_sampler_init_grammar(vocab, grammar.text.c_str(), "root");
+  std::vector<const char*> patterns;
+  for (const std::string& pattern : grammar.trigger_patterns) patterns.push_back(pattern.c_str());
+  return llama_sampler_init_grammar_lazy_patterns(vocab, grammar.text.c_str(), "root",
+                                                  patterns.data(), patterns.size(), nullptr, 0);
+}
+
+// The start of the answer that stands in the prompt already. Errors: what llama.cpp says.
+Status TakePrefill(const Grammar& grammar, const LlamaModel& model, llama_sampler* sampler) {
+  if (grammar.lazy || grammar.prefill.empty()) return Ok();
+  const Result<std::vector<Token>> tokens = model.Tokenize(grammar.prefill, false, true);
+  if (!tokens) return tokens.error();
+  try {
+    for (const Token token : *tokens) llama_sampler_accept(sampler, token);
+  } catch (const std::exception& e) {
+    return WorldError(std::string("the chat template's start of an answer is not what its grammar "
+                                  "expects: ") +
+                      e.what());
+  }
+  return Ok();
+}
+
+double LogSum(std::span<const float> logits) {
+  const float max = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - max));
+  return max + std::log(sum);
+}
+
+}  // namespace
+
+Status CheckGrammar(const Grammar& grammar, const LlamaModel& model) {
+  if (grammar.text.empty()) return Ok();
+  try {
+    TakeLlamaError();
+    const std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> sampler(
+        MakeGrammar(grammar, model), &llama_sampler_free);
+    if (sampler == nullptr) {
+      return InvalidArgument("the grammar can't be read: " + TakeLlamaError());
+    }
+    return TakePrefill(grammar, model, sampler.get());
+  } catch (const std::exception& e) {
+    return InvalidArgument(std::string("the grammar can't be read: ") + e.what());
+  }
+}
+
 Sampler::Sampler(const SamplingOptions& options, std::int32_t n_vocab,
-                 std::span<const Token> recent)
-    : takes_likeliest_(options.temperature <= 0.0f && options.repeat_penalty == 1.0f),
+                 std::span<const Token> recent, const LlamaModel* model)
+    : takes_likeliest_(options.temperature <= 0.0f && !HasPenalties(options)),
       chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())),
       candidates_(std::make_unique<std::vector<llama_token_data>>()) {
   const auto add = [this](llama_sampler* s) { llama_sampler_chain_add(chain_, s); };
-  if (options.repeat_penalty != 1.0f) {
-    add(llama_sampler_init_penalties(n_vocab, options.repeat_last_n, options.repeat_penalty, 0.0f,
-                                     0.0f));
+  if (HasPenalties(options)) {
+    add(llama_sampler_init_penalties(n_vocab, options.repeat_last_n, options.repeat_penalty,
+                                     options.frequency_penalty, options.presence_penalty));
   }
   if (options.temperature <= 0.0f) {
     add(llama_sampler_init_greedy());
@@ -30,34 +91,58 @@ Sampler::Sampler(const SamplingOptions& options, std::int32_t n_vocab,
     add(llama_sampler_init_dist(options.seed));
   }
   for (const Token token : recent) llama_sampler_accept(chain_, token);
+  if (options.grammar.text.empty()) return;
+  grammar_ = MakeGrammar(options.grammar, *model);
+  ASTER_CHECK(grammar_ != nullptr, "a grammar of %zu bytes was not checked",
+              options.grammar.text.size());
+  const Status taken = TakePrefill(options.grammar, *model, grammar_);
+  ASTER_CHECK(taken.ok(), "%s", taken.error().message.c_str());
 }
 
-Sampler::~Sampler() { llama_sampler_free(chain_); }
+Sampler::~Sampler() {
+  llama_sampler_free(chain_);
+  if (grammar_ != nullptr) llama_sampler_free(grammar_);
+}
 
 Token Sampler::Draw(std::span<const float> logits) {
-  if (takes_likeliest_) {  // what the chain would do, without a list of all candidates
-    return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  Token token = DrawFreely(logits);
+  if (grammar_ != nullptr) {
+    if (!GrammarTakes(token)) token = Select(logits, true);
+    llama_sampler_accept(grammar_, token);
   }
+  if (!takes_likeliest_) llama_sampler_accept(chain_, token);
+  return token;
+}
+
+Token Sampler::DrawFreely(std::span<const float> logits) {
+  if (!takes_likeliest_) return Select(logits, false);
+  // What the chain would do, without a list of all candidates.
+  return static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+Token Sampler::Select(std::span<const float> logits, bool by_grammar) {
   std::vector<llama_token_data>& candidates = *candidates_;
   candidates.resize(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i) {
     candidates[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
   }
   llama_token_data_array array = {candidates.data(), candidates.size(), -1, false};
+  if (by_grammar) llama_sampler_apply(grammar_, &array);
   llama_sampler_apply(chain_, &array);
   ASTER_CHECK(array.selected >= 0 && array.selected < static_cast<std::int64_t>(array.size),
               "no token drawn of %zu", array.size);
-  const Token token = array.data[array.selected].id;
-  llama_sampler_accept(chain_, token);
-  return token;
+  return array.data[array.selected].id;
+}
+
+bool Sampler::GrammarTakes(Token token) const {
+  llama_token_data one = {token, 1.0f, 0.0f};
+  llama_token_data_array array = {&one, 1, -1, false};
+  llama_sampler_apply(grammar_, &array);
+  return one.logit != -INFINITY;
 }
 
 std::vector<TokenLogprob> TopLogprobs(std::span<const float> logits, std::size_t n) {
-  const float max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - max));
-  const double log_sum = max + std::log(sum);
-
+  const double log_sum = LogSum(logits);
   n = std::min(n, logits.size());
   std::vector<Token> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
@@ -68,6 +153,11 @@ std::vector<TokenLogprob> TopLogprobs(std::span<const float> logits, std::size_t
     top[i] = {order[i], static_cast<float>(logits[order[i]] - log_sum)};
   }
   return top;
+}
+
+AnswerLogprob LogprobOf(std::span<const float> logits, Token token, std::size_t n) {
+  const auto logprob = static_cast<float>(logits[static_cast<std::size_t>(token)] - LogSum(logits));
+  return {{token, logprob}, TopLogprobs(logits, n)};
 }
 
 }  // namespace aster

@@ -1,4 +1,6 @@
-// llama.cpp's samplers in llama.cpp's order: penalties, top-k, top-p, min-p, temperature, draw.
+// llama.cpp's samplers in llama.cpp's order: penalties, top-k, top-p, min-p, temperature, draw. A
+// grammar is asked about the token drawn, and only if it refuses about all of them, as llama.cpp
+// does.
 #pragma once
 
 #include <memory>
@@ -12,10 +14,14 @@ struct llama_token_data;
 
 namespace aster {
 
+class LlamaModel;
+
 class Sampler {
  public:
-  // `recent`: tokens before the answer that the repeat penalty looks back on.
-  Sampler(const SamplingOptions& options, std::int32_t n_vocab, std::span<const Token> recent);
+  // `recent`: tokens before the answer that the penalties look back on. `model`: whose text a
+  // grammar is held against; may be null without one. REQUIRES: CheckGrammar of that grammar.
+  Sampler(const SamplingOptions& options, std::int32_t n_vocab, std::span<const Token> recent,
+          const LlamaModel* model = nullptr);
   ~Sampler();
   Sampler(const Sampler&) = delete;
   Sampler& operator=(const Sampler&) = delete;
@@ -24,12 +30,23 @@ class Sampler {
   Token Draw(std::span<const float> logits);
 
  private:
+  Token DrawFreely(std::span<const float> logits);
+  Token Select(std::span<const float> logits, bool by_grammar);
+  bool GrammarTakes(Token token) const;
+
   const bool takes_likeliest_;  // greedy and nothing else
   llama_sampler* chain_;
+  llama_sampler* grammar_ = nullptr;                           // null: there is none
   std::unique_ptr<std::vector<llama_token_data>> candidates_;  // kept from draw to draw
 };
 
+// Errors: kInvalidArgument for a grammar that llama.cpp can't read.
+Status CheckGrammar(const Grammar& grammar, const LlamaModel& model);
+
 // The n most likely tokens with the natural logs of their probabilities, best first.
 std::vector<TokenLogprob> TopLogprobs(std::span<const float> logits, std::size_t n);
+
+// One token's logprob, and the n most likely ones'.
+AnswerLogprob LogprobOf(std::span<const float> logits, Token token, std::size_t n);
 
 }  // namespace aster

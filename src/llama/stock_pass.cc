@@ -60,8 +60,8 @@ Result<std::span<const float>> StockPass::Run(std::span<const Token> tokens, Out
                       std::to_string(size_) + " held, " + std::to_string(n) + " more asked for");
   }
   if (stop.stop_requested()) return Cancelled("cancelled");
-  const KeyRange place = {size_, size_ + n};
-  const TokenBatch batch(tokens, {&place, 1}, n_outputs);
+  const StepPart part = {{size_, size_ + n}, nullptr, {}};
+  const TokenBatch batch(tokens, {&part, 1}, n_outputs);
   llama_set_abort_callback(context_, StopRequested, &stop);
   const int result = llama_decode(context_, batch.get());
   llama_set_abort_callback(context_, nullptr, nullptr);

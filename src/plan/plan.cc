@@ -211,6 +211,26 @@ Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options) {
   return OneBlock(n_context, options, "");
 }
 
+std::int64_t DenseExtent(const Plan& plan) {
+  if (plan.attention != Attention::kStar) return plan.n_context;
+  // Block k sees all before it iff its window, from (k - window) * block_size on, meets the anchor.
+  const std::int64_t n_blocks = plan.anchor_size / plan.block_size + plan.window + 1;
+  return std::min(n_blocks * plan.block_size, plan.n_context);
+}
+
+std::vector<Step> StepsFrom(const std::vector<Step>& steps, std::int64_t n) {
+  std::vector<Step> rest;
+  for (Step step : steps) {
+    if (step.tokens.end <= n) continue;
+    if (step.tokens.begin < n) {
+      step.visible.push_back({step.tokens.begin, n});
+      step.tokens.begin = n;
+    }
+    rest.push_back(std::move(step));
+  }
+  return rest;
+}
+
 double CausalPairs(const std::vector<Step>& steps) {
   double pairs = 0;
   for (const Step& step : steps) {

@@ -1,0 +1,72 @@
+#include "engine/generation.h"
+
+#include <algorithm>
+
+#include "engine/model_state.h"
+
+namespace aster::internal {
+namespace {
+
+std::span<const Token> Recent(std::span<const Token> seen, const AskOptions& options) {
+  const auto n = static_cast<std::size_t>(std::max(options.sampling.repeat_last_n, 0));
+  return seen.last(std::min(n, seen.size()));
+}
+
+}  // namespace
+
+Generation::Generation(const ModelState& model, const AskOptions& options, std::int64_t limit,
+                       std::span<const Token> seen)
+    : model_(model),
+      options_(options),
+      limit_(limit),
+      sampler_(options.sampling, static_cast<std::int32_t>(model.info.n_vocab),
+               Recent(seen, options), model.llama.get()),
+      stream_(options.stop_strings, options.on_text) {}
+
+std::optional<Token> Generation::Take(std::span<const float> logits) {
+  if (answer_.tokens.empty()) {
+    const auto n = static_cast<std::size_t>(std::max(options_.n_top_logprobs, 1));
+    answer_.top_logprobs = TopLogprobs(logits, n);
+  }
+  const Token token = sampler_.Draw(logits);
+  if (answer_.tokens.empty()) first_token_ = Clock::now();
+  answer_.decode_seconds = SecondsSince(first_token_);
+  const std::size_t n_before = answer_.tokens.size();
+  const bool ends = Ends(token);
+  if (options_.n_logprobs >= 0 && answer_.tokens.size() > n_before) {
+    answer_.logprobs.push_back(
+        LogprobOf(logits, token, static_cast<std::size_t>(options_.n_logprobs)));
+  }
+  if (ends) return std::nullopt;
+  return token;
+}
+
+void Generation::End(Finish finish) {
+  if (ended_) return;
+  ended_ = true;
+  answer_.finish = finish;
+  stream_.Finish();
+  answer_.text = stream_.text();
+}
+
+bool Generation::Ends(Token token) {
+  const LlamaModel& llama = *model_.llama;
+  if (llama.IsEndOfText(token) && !options_.ignore_end_of_text) {
+    End(Finish::kEndOfText);
+    return true;
+  }
+  answer_.tokens.push_back(token);
+  const bool shown = std::ranges::find(options_.shown_tokens, token) != options_.shown_tokens.end();
+  if (!stream_.Add(llama.Piece(token, shown))) {
+    End(Finish::kStopString);
+    return true;
+  }
+  const auto n = static_cast<std::int64_t>(answer_.tokens.size());
+  if (n >= limit_) {
+    End(n == options_.max_tokens ? Finish::kMaxTokens : Finish::kContextFull);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace aster::internal

@@ -1,0 +1,269 @@
+// Sessions that decode together and share what they have in common answer as contexts alone do.
+#include "aster/session.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "aster/context.h"
+#include "support/tiny_gguf.h"
+
+namespace aster {
+namespace {
+
+std::vector<Token> SomeTokens(int n, int seed = 7) {
+  std::vector<Token> tokens;
+  for (int i = 0; i < n; ++i) tokens.push_back(10 + (i * i * seed + i * 31 + i / 9) % 250);
+  return tokens;
+}
+
+Model::Prompt Prompt(const std::vector<Token>& context, const std::vector<Token>& query) {
+  Model::Prompt prompt{context, static_cast<std::int64_t>(context.size())};
+  prompt.tokens.insert(prompt.tokens.end(), query.begin(), query.end());
+  return prompt;
+}
+
+SessionOptions Greedy(Attention attention, std::int64_t block_size = 0, int n_tokens = 12) {
+  SessionOptions options;
+  options.plan.attention = attention;
+  options.plan.block_size = block_size;
+  options.answer.max_tokens = n_tokens;
+  options.answer.sampling.temperature = 0;
+  options.answer.ignore_end_of_text = true;
+  return options;
+}
+
+class SessionTest : public testing::TestWithParam<TinyArchitecture> {
+ protected:
+  SessionTest() : file_(TinyModel{.architecture = GetParam()}), model_(MustLoad(file_.path())) {}
+
+  static Model MustLoad(const std::string& path) {
+    ModelOptions options;
+    options.n_threads = 1;
+    options.ubatch_size = 32;
+    options.max_sessions = 8;
+    options.linear = ModelOptions::Linear::kGgml;
+    return std::move(*Model::Load(path, options));
+  }
+
+  Session MustStart(const Model::Prompt& prompt, const SessionOptions& options,
+                    const Context* held = nullptr, Reuse reuse = {}) {
+    Result<Session> session = Session::Start(model_, prompt, options, held, reuse);
+    if (!session) ADD_FAILURE() << session.error().message;
+    return std::move(*session);
+  }
+
+  void MustPrefill(Session& session, std::int64_t n = 1000) {
+    while (!session.prefilled()) ASSERT_TRUE(session.Prefill(n, {}).ok());
+  }
+
+  std::vector<Token> MustFinish(Session& session) {
+    MustPrefill(session);
+    Session* one = &session;
+    while (!session.done()) EXPECT_TRUE(Session::DecodeTogether(model_, {&one, 1}, {}).ok());
+    return session.answer().tokens;
+  }
+
+  // What a context of its own answers.
+  std::vector<Token> Alone(const Model::Prompt& prompt, const SessionOptions& options) {
+    EncodeOptions encode;
+    encode.plan = options.plan;
+    const auto n = static_cast<std::size_t>(prompt.n_context);
+    Result<Context> context = Context::Encode(model_, std::span(prompt.tokens).first(n), encode);
+    if (!context) ADD_FAILURE() << context.error().message;
+    const Result<Answer> answer = context->Ask(std::span(prompt.tokens).subspan(n), options.answer);
+    if (!answer) ADD_FAILURE() << answer.error().message;
+    return answer->tokens;
+  }
+
+  TinyGgufFile file_;
+  Model model_;
+};
+
+TEST_P(SessionTest, SessionsThatDecodeTogetherAnswerAsEachAlone) {
+  std::vector<Session> sessions;
+  std::vector<std::vector<Token>> alone;
+  for (int i = 0; i < 5; ++i) {
+    const auto prompt = Prompt(SomeTokens(60 + 41 * i, 5 + i), SomeTokens(3 + i, 11));
+    const auto options = i % 2 == 0 ? Greedy(Attention::kDense, 0, 6 + 3 * i)
+                                    : Greedy(Attention::kStar, 32, 6 + 3 * i);
+    alone.push_back(Alone(prompt, options));
+    sessions.push_back(MustStart(prompt, options));
+    MustPrefill(sessions.back(), 13 + i);  // in pieces of another size than the plan's
+  }
+  while (true) {
+    std::vector<Session*> running;
+    for (Session& session : sessions) {
+      if (!session.done()) running.push_back(&session);
+    }
+    if (running.empty()) break;
+    ASSERT_TRUE(Session::DecodeTogether(model_, running, {}).ok());
+  }
+  for (std::size_t i = 0; i < sessions.size(); ++i) {
+    EXPECT_EQ(sessions[i].answer().tokens, alone[i]) << "session " << i;
+    EXPECT_EQ(sessions[i].answer().finish, Finish::kMaxTokens);
+  }
+}
+
+TEST_P(SessionTest, AFollowUpRunsOnlyWhatIsNew) {
+  const auto options = Greedy(Attention::kStar, 48);
+  const auto first = Prompt(SomeTokens(200), SomeTokens(7, 3));
+  Session session = MustStart(first, options);
+  const std::vector<Token> answer = MustFinish(session);
+  const Result<Context> held = session.Snapshot();
+  ASSERT_TRUE(held.ok());
+  // All but the answer's last token, which was never run.
+  ASSERT_EQ(held->tokens().size(), 200 + 7 + answer.size() - 1);
+
+  std::vector<Token> context(held->tokens().begin(), held->tokens().end());
+  const auto second = Prompt(context, SomeTokens(5, 9));
+  const Reuse reuse = FindReuse(model_, *held, second, options.plan);
+  EXPECT_TRUE(reuse.continues);
+  EXPECT_EQ(reuse.n_tokens, static_cast<std::int64_t>(context.size()));
+  Session follow_up = MustStart(second, options, &*held, reuse);
+  EXPECT_EQ(follow_up.progress().n_total, 5);
+  const std::vector<Token> got = MustFinish(follow_up);
+
+  // The same conversation in one context that keeps its turns.
+  EncodeOptions encode;
+  encode.plan = options.plan;
+  Result<Context> kept = Context::Encode(model_, SomeTokens(200), encode);
+  AskOptions keep = options.answer;
+  keep.keep_turn = true;
+  ASSERT_EQ(kept->Ask(SomeTokens(7, 3), keep)->tokens, answer);
+  EXPECT_EQ(kept->Ask(SomeTokens(5, 9), keep)->tokens, got);
+}
+
+TEST_P(SessionTest, AnotherContextWithTheSameStartEncodesOnlyTheRest) {
+  const auto options = Greedy(Attention::kStar, 64);
+  Session session = MustStart(Prompt(SomeTokens(256), SomeTokens(4, 3)), options);
+  MustPrefill(session);
+  const Result<Context> held = session.Snapshot();
+  ASSERT_TRUE(held.ok());
+
+  std::vector<Token> longer = SomeTokens(200);
+  const std::vector<Token> rest = SomeTokens(300, 13);
+  longer.insert(longer.end(), rest.begin(), rest.end());
+  const auto prompt = Prompt(longer, SomeTokens(4, 3));
+  struct Case {
+    const char* name;
+    SessionOptions options;
+    std::int64_t n_reused;
+  };
+  const Case cases[] = {
+      {"the same plan", options, 200},
+      {"two blocks are as dense has them", Greedy(Attention::kDense), 128},
+      {"two blocks of 32 are as dense has them", Greedy(Attention::kStar, 32), 64},
+      {"two blocks of 64 are", Greedy(Attention::kStar, 100), 128},
+  };
+  for (const Case& c : cases) {
+    const Reuse reuse = FindReuse(model_, *held, prompt, c.options.plan);
+    EXPECT_FALSE(reuse.continues) << c.name;
+    EXPECT_EQ(reuse.n_tokens, c.n_reused) << c.name;
+    Session other = MustStart(prompt, c.options, &*held, reuse);
+    EXPECT_EQ(MustFinish(other), Alone(prompt, c.options)) << c.name;
+  }
+}
+
+TEST_P(SessionTest, ASessionThatWasStoppedHalfWayIsGoneOnWith) {
+  const auto options = Greedy(Attention::kStar, 64);
+  const auto prompt = Prompt(SomeTokens(300), SomeTokens(4, 3));
+  std::int64_t n_held = 0;
+  Result<Context> held = WorldError("none");
+  {
+    Session session = MustStart(prompt, options);
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(session.Prefill(37, {}).ok());
+    std::stop_source stop;
+    stop.request_stop();
+    const Status stopped = session.Prefill(37, stop.get_token());
+    ASSERT_FALSE(stopped.ok());
+    EXPECT_EQ(stopped.error().kind, ErrorKind::kCancelled);
+    n_held = session.n_tokens();
+    held = session.Snapshot();
+  }
+  ASSERT_TRUE(held.ok());
+  const Reuse reuse = FindReuse(model_, *held, prompt, options.plan);
+  EXPECT_FALSE(reuse.continues);
+  EXPECT_EQ(reuse.n_tokens, n_held);
+  Session again = MustStart(prompt, options, &*held, reuse);
+  EXPECT_EQ(MustFinish(again), Alone(prompt, options));
+}
+
+TEST_P(SessionTest, SeveralAnswersToOnePromptShareIt) {
+  const auto options = Greedy(Attention::kDense);
+  const auto prompt = Prompt(SomeTokens(600), SomeTokens(4, 3));
+  Session first = MustStart(prompt, options);
+  MustPrefill(first);
+  const std::int64_t before = KvBytesInUse();
+  Result<Session> second = first.Branch(options.answer);
+  ASSERT_TRUE(second.ok());
+  EXPECT_LE(KvBytesInUse() - before, PredictKvBytes(model_, 1)) << "more than one page";
+  Session* both[] = {&first, &*second};
+  while (!first.done()) ASSERT_TRUE(Session::DecodeTogether(model_, both, {}).ok());
+  EXPECT_EQ(second->answer().tokens, first.answer().tokens);
+  EXPECT_EQ(first.answer().tokens, Alone(prompt, options));
+}
+
+TEST_P(SessionTest, MemoryGoesBackWhenTheLastOneThatSharesItGoes) {
+  const std::int64_t before = KvBytesInUse();
+  {
+    Session session =
+        MustStart(Prompt(SomeTokens(700), SomeTokens(4, 3)), Greedy(Attention::kDense));
+    MustPrefill(session);
+    const std::int64_t one = KvBytesInUse() - before;
+    EXPECT_EQ(one, PredictKvBytes(model_, 704));
+    Result<Context> held = session.Snapshot();
+    EXPECT_EQ(KvBytesInUse() - before, one + PredictKvBytes(model_, 1));
+    { const Session gone = std::move(session); }
+    EXPECT_EQ(KvBytesInUse() - before, one);
+    EXPECT_TRUE(held->Rewind(10).ok());
+    EXPECT_EQ(KvBytesInUse() - before, PredictKvBytes(model_, 10));
+  }
+  EXPECT_EQ(KvBytesInUse(), before);
+}
+
+TEST_P(SessionTest, AnswersComeWithTheLogprobsAskedFor) {
+  SessionOptions options = Greedy(Attention::kDense, 0, 5);
+  options.answer.n_logprobs = 3;
+  Session session = MustStart(Prompt(SomeTokens(50), SomeTokens(4, 3)), options);
+  MustFinish(session);
+  const Answer& answer = session.answer();
+  ASSERT_EQ(answer.logprobs.size(), 5u);
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(answer.logprobs[i].token.token, answer.tokens[i]);
+    ASSERT_EQ(answer.logprobs[i].top.size(), 3u);
+    EXPECT_EQ(answer.logprobs[i].top[0].token, answer.tokens[i]) << "greedy takes the likeliest";
+    EXPECT_EQ(answer.logprobs[i].top[0].logprob, answer.logprobs[i].token.logprob);
+    EXPECT_GE(answer.logprobs[i].top[0].logprob, answer.logprobs[i].top[1].logprob);
+  }
+}
+
+TEST_P(SessionTest, AGrammarHoldsTheAnswer) {
+  SessionOptions options = Greedy(Attention::kDense, 0, 40);
+  options.answer.ignore_end_of_text = false;
+  options.answer.sampling.grammar.text = "root ::= \"a\" (\"b\" | \"c\") \"d\"";
+  Session session = MustStart(Prompt(SomeTokens(50), SomeTokens(4, 3)), options);
+  MustFinish(session);
+  EXPECT_TRUE(session.answer().text == "abd" || session.answer().text == "acd")
+      << session.answer().text;
+  EXPECT_EQ(session.answer().finish, Finish::kEndOfText);
+
+  options.answer.sampling.grammar.text = "root ::= \"a";
+  const Result<Session> refused =
+      Session::Start(model_, Prompt(SomeTokens(50), SomeTokens(4, 3)), options);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().kind, ErrorKind::kInvalidArgument);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, SessionTest,
+                         testing::Values(TinyArchitecture::kLlama, TinyArchitecture::kGemma3,
+                                         TinyArchitecture::kGptOss),
+                         [](const auto& model) {
+                           std::string name(ArchitectureName(model.param));
+                           std::erase(name, '-');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace aster
