@@ -21,6 +21,7 @@ enum class Command {
   kChat,
   kBench,
   kBenchHosts,
+  kServe,
   kEval,
   kTokenize,
   kModelList,
@@ -75,12 +76,35 @@ struct EvalOptions {
   std::vector<std::int64_t> windows{0};
 };
 
+enum class LogFormat { kPlain, kJson, kNone };
+
+struct ServeOptions {
+  std::string host = "127.0.0.1";
+  int port = 8080;    // 0 = one that is free
+  std::string alias;  // the model's name in answers; empty = the file's
+  std::vector<std::string> api_keys;
+  std::string api_key_file;
+  std::string tls_cert, tls_key;
+  std::string cors_origin;
+  std::int64_t kv_bytes = 0;  // 0 = half of the memory that is free
+  int parallel = 16;
+  int queue = 64;
+  double max_gap = 0.5;  // s
+  std::int64_t max_body = 64 << 20;
+  int read_timeout = 15;  // s
+  double ping_interval = 15;
+  int drain = 30;  // s
+  std::int64_t max_tokens = 2048;
+  LogFormat log = LogFormat::kPlain;
+};
+
 struct Options {
   Command command = Command::kHelp;
   std::string help;  // of kHelp: the text to print
 
   std::string model;  // a path or a name of the catalogue; empty = the catalogue's default
   ModelOptions model_options;
+  std::string chat_template_file;  // empty: the model's own template
 
   std::vector<std::string> files;  // "-" is standard input, at most once
   std::vector<std::string> queries;
@@ -98,6 +122,7 @@ struct Options {
   BenchOptions bench;  // its format is bench hosts' too
   BenchHostsOptions bench_hosts;
   EvalOptions eval;
+  ServeOptions serve;
 
   bool json = false;
   bool progress = true;

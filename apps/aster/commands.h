@@ -16,6 +16,7 @@ Result<int> RunBenchHosts(const Options& options);
 // What the other ranks do meanwhile: they print nothing but errors.
 Result<int> RunContextHost(const Options& options, Hosts& hosts);
 Result<int> RunEval(const Options& options, Hosts& hosts);
+Result<int> RunServe(const Options& options);
 Result<int> RunTokenize(const Options& options);
 Result<int> RunModelList(const Options& options);
 Result<int> RunModelFetch(const Options& options);

@@ -120,41 +120,6 @@ bool SetSeed(const std::string& text, std::uint32_t& seed) {
   return true;
 }
 
-void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling) {
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
-  AddValue(app, "-s,--seed", "N",
-           "Seed of the random numbers; -1 = a new one each time.\n"
-           "Default: -1.",
-           "-1 or a whole number from 0 to 4294967295",
-           [&sampling](const std::string& text) { return SetSeed(text, sampling.seed); });
-  AddReal(
-      app, "--temp",
-      "Temperature, at least 0; 0 = always the likeliest token.\n"
-      "Default: 0.8.",
-      "of at least 0", [](double x) { return x >= 0 && x <= 1e6; }, sampling.temperature);
-  AddInteger(app, "--top-k", "Choose among the N likeliest tokens; 0 = all. Default: 40.", 0, kMost,
-             sampling.top_k);
-  AddReal(
-      app, "--top-p",
-      "Choose among the likeliest tokens whose probabilities\n"
-      "sum to X, in (0, 1]; 1 = all. Default: 0.95.",
-      "in (0, 1]", [](double x) { return x > 0 && x <= 1; }, sampling.top_p);
-  AddReal(
-      app, "--min-p",
-      "Drop tokens less likely than X times the likeliest,\n"
-      "in [0, 1]; 0 = none. Default: 0.05.",
-      "in [0, 1]", [](double x) { return x >= 0 && x <= 1; }, sampling.min_p);
-  AddReal(
-      app, "--repeat-penalty",
-      "Divide the score of tokens said before by X, above 0;\n"
-      "1 = off. Default: 1.",
-      "above 0", [](double x) { return x > 0 && x <= 1e6; }, sampling.repeat_penalty);
-  AddInteger(app, "--repeat-last-n",
-             "How many tokens the penalty looks back on; 0 = none.\n"
-             "Default: 64.",
-             0, kMost, sampling.repeat_last_n);
-}
-
 void AddAnchorAndLengthFlags(CLI::App& app, Options& options) {
   AddValue(app, "--anchor-size", "N",
            "Tokens at the start that every block sees; 0 = no anchor;\n"
@@ -191,6 +156,41 @@ void AddProgressFlag(CLI::App& app, Options& options) {
 
 }  // namespace
 
+void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  AddValue(app, "-s,--seed", "N",
+           "Seed of the random numbers; -1 = a new one each time.\n"
+           "Default: -1.",
+           "-1 or a whole number from 0 to 4294967295",
+           [&sampling](const std::string& text) { return SetSeed(text, sampling.seed); });
+  AddReal(
+      app, "--temp",
+      "Temperature, at least 0; 0 = always the likeliest token.\n"
+      "Default: 0.8.",
+      "of at least 0", [](double x) { return x >= 0 && x <= 1e6; }, sampling.temperature);
+  AddInteger(app, "--top-k", "Choose among the N likeliest tokens; 0 = all. Default: 40.", 0, kMost,
+             sampling.top_k);
+  AddReal(
+      app, "--top-p",
+      "Choose among the likeliest tokens whose probabilities\n"
+      "sum to X, in (0, 1]; 1 = all. Default: 0.95.",
+      "in (0, 1]", [](double x) { return x > 0 && x <= 1; }, sampling.top_p);
+  AddReal(
+      app, "--min-p",
+      "Drop tokens less likely than X times the likeliest,\n"
+      "in [0, 1]; 0 = none. Default: 0.05.",
+      "in [0, 1]", [](double x) { return x >= 0 && x <= 1; }, sampling.min_p);
+  AddReal(
+      app, "--repeat-penalty",
+      "Divide the score of tokens said before by X, above 0;\n"
+      "1 = off. Default: 1.",
+      "above 0", [](double x) { return x > 0 && x <= 1e6; }, sampling.repeat_penalty);
+  AddInteger(app, "--repeat-last-n",
+             "How many tokens the penalty looks back on; 0 = none.\n"
+             "Default: 64.",
+             0, kMost, sampling.repeat_last_n);
+}
+
 CLI::Option* AddValue(CLI::App& app, const std::string& names, const std::string& value_name,
                       const std::string& help, const std::string& expected, Setter set) {
   const auto callback = [name = LongName(names), expected, set](const std::string& text) {
@@ -212,6 +212,10 @@ void AddModelFlags(CLI::App& app, Options& options) {
            "A GGUF file (of a split one, the first), or a name from\n"
            "`aster model list`. Default: smollm2.",
            "a file or a name", Into(options.model, NotEmpty))
+      ->group("Model");
+  AddValue(app, "--chat-template-file", "FILE",
+           "A chat template (Jinja) in place of the model's own.", "a file",
+           Into(options.chat_template_file, NotEmpty))
       ->group("Model");
 }
 

@@ -28,6 +28,9 @@ void AddHostFlags(CLI::App& app, Options& options);
 void AddBenchFlags(CLI::App& app, Options& options);
 void AddBenchHostsFlags(CLI::App& app, Options& options);
 void AddEvalFlags(CLI::App& app, Options& options);
+void AddServeFlags(CLI::App& app, Options& options);        // serve_flags.cc
+void AddServeAnswerFlags(CLI::App& app, Options& options);  // serve_flags.cc
+void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling);
 void AddAnswerFlags(CLI::App& app, Options& options);
 void AddOutputFlags(CLI::App& app, Options& options);
 void AddJsonFlag(CLI::App& app, Options& options, const std::string& help);

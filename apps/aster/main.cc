@@ -34,6 +34,10 @@ Result<int> Run(const Options& options, Hosts& hosts) {
       return RunBench(options, hosts);
     case Command::kBenchHosts:
       return RunBenchHosts(options);
+    case Command::kServe:
+      if (hosts.size() > 1)
+        return InvalidArgument("serve: runs on one host; start it without mpirun");
+      return RunServe(options);
     case Command::kEval:
       return RunEval(options, hosts);
     case Command::kTokenize:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 
 namespace aster::cli {
 namespace {
@@ -34,6 +35,19 @@ std::optional<std::int64_t> ParseInteger(std::string_view text) {
 std::optional<double> ParseReal(std::string_view text) {
   const std::optional<double> value = ParseWhole<double>(text);
   return value && std::isfinite(*value) ? value : std::nullopt;
+}
+
+std::optional<std::int64_t> ParseBytes(std::string_view text) {
+  constexpr std::string_view kUnits = "KMGT";
+  std::int64_t unit = 1;
+  const std::size_t at = text.empty() ? std::string_view::npos : kUnits.find(text.back());
+  if (at != std::string_view::npos) {
+    unit = std::int64_t{1} << (10 * (at + 1));
+    text.remove_suffix(1);
+  }
+  const std::optional<std::int64_t> n = ParseInteger(text);
+  if (!n || *n < 0 || *n > std::numeric_limits<std::int64_t>::max() / unit) return std::nullopt;
+  return *n * unit;
 }
 
 std::string FormatCount(std::int64_t n) {

@@ -14,6 +14,9 @@ namespace aster::cli {
 std::optional<std::int64_t> ParseInteger(std::string_view text);
 std::optional<double> ParseReal(std::string_view text);
 
+// "8G", "512M", "64K", "1000": bytes, in steps of 1,024; nullopt as above.
+std::optional<std::int64_t> ParseBytes(std::string_view text);
+
 // "6,498".
 std::string FormatCount(std::int64_t n);
 // Three significant digits, more where the whole part needs them: "0.0421", "1.76", "52.3",

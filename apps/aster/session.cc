@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "catalogue.h"
+#include "document.h"
 #include "numbers.h"
 #include "progress_view.h"
 #include "report.h"
@@ -14,7 +15,13 @@ Result<LoadedModel> LoadModel(const Options& options) {
   if (!path) return path.error();
   ProgressView view(options.progress);
   view.Say("loading " + *path);
-  Result<Model> model = Model::Load(*path, options.model_options);
+  ModelOptions model_options = options.model_options;
+  if (!options.chat_template_file.empty()) {
+    Result<std::string> text = ReadDocument(options.chat_template_file);
+    if (!text) return text.error();
+    model_options.chat_template = std::move(*text);
+  }
+  Result<Model> model = Model::Load(*path, model_options);
   if (!model) return model.error();
   return LoadedModel{std::move(*model), *path};
 }

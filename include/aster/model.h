@@ -25,6 +25,7 @@ struct ModelOptions {
   // comparison.
   enum class Linear { kAuto, kGgml, kOneDnn, kOneDnnF32, kOneDnnBf16 } linear = Linear::kAuto;
   int max_sessions = 1;  // most sessions that decode in one pass; see aster/session.h
+  std::string chat_template;  // Jinja; empty: the model's own
   bool verbose = false;  // llama.cpp's own log to standard error
 };
 
@@ -61,7 +62,8 @@ class Model {
  public:
   // Reads a GGUF (or the first file of a split one) and checks that its attention can be served:
   // full or sliding-window attention, head sizes up to 256, no recurrent, hybrid, diffusion or
-  // encoder parts, no ALiBi. Errors: kWorld with the path, what was found and what was expected.
+  // encoder parts, no ALiBi. Errors: kWorld with the path, what was found and what was expected;
+  // kInvalidArgument for a chat template that can't be read.
   static Result<Model> Load(const std::string& path, const ModelOptions& options);
 
   const ModelInfo& info() const;

@@ -64,7 +64,7 @@ Result<Model> Model::Load(const std::string& path, const ModelOptions& options) 
   }
   SetLlamaLog(options.verbose);
   auto state = std::make_shared<internal::ModelState>();
-  Result<std::unique_ptr<LlamaModel>> llama = LlamaModel::Load(path);
+  Result<std::unique_ptr<LlamaModel>> llama = LlamaModel::Load(path, options.chat_template);
   if (!llama) return llama.error();
   state->llama = std::move(*llama);
   state->options.n_threads = options.n_threads > 0 ? options.n_threads : UsableCpus();
@@ -115,6 +115,14 @@ Result<Model::Prompt> Model::BuildPrompt(std::span<const Message> messages,
 
 Result<Model::Prompt> Model::CutPrompt(std::string_view text, std::size_t cut) const {
   return state_->llama->CutPrompt(text, cut);
+}
+
+Result<ChatPrompt> BuildChat(const Model& model, const ChatRequest& request) {
+  return internal::ModelAccess::StateOf(model)->llama->BuildChat(request);
+}
+
+Result<std::vector<Token>> BuildChatContext(const Model& model, const std::string& messages) {
+  return internal::ModelAccess::StateOf(model)->llama->BuildChatContext(messages);
 }
 
 }  // namespace aster

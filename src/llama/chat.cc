@@ -42,10 +42,19 @@ std::size_t FindQuestion(std::string_view rendered, std::string_view message,
 
 }  // namespace
 
+bool LlamaModel::has_chat_template() const {
+  return !chat_template_.empty() || llama_model_chat_template(model_, nullptr) != nullptr;
+}
+
+const common_chat_templates* LlamaModel::templates() const {
+  std::call_once(templates_made_,
+                 [this] { templates_ = common_chat_templates_init(model_, chat_template_); });
+  return templates_.get();
+}
+
 Result<std::string> LlamaModel::RenderChat(std::span<const Message> messages) const {
-  if (llama_model_chat_template(model_, nullptr) == nullptr) return Joined(messages);
+  if (!has_chat_template()) return Joined(messages);
   try {
-    const common_chat_templates_ptr templates = common_chat_templates_init(model_, "");
     common_chat_templates_inputs inputs;
     for (const Message& message : messages) {
       common_chat_msg copy;
@@ -58,7 +67,7 @@ Result<std::string> LlamaModel::RenderChat(std::span<const Message> messages) co
     // The tokenizer adds these; the template engine then leaves them out of the text.
     inputs.add_bos = llama_vocab_get_add_bos(vocab_);
     inputs.add_eos = llama_vocab_get_add_eos(vocab_);
-    return common_chat_templates_apply(templates.get(), inputs).prompt;
+    return common_chat_templates_apply(templates(), inputs).prompt;
   } catch (const std::exception& e) {
     return WorldError(path_ + ": its chat template failed: " + e.what());
   }

@@ -56,7 +56,8 @@ std::string MetaString(const llama_model* model, const char* key) {
 
 }  // namespace
 
-Result<std::unique_ptr<LlamaModel>> LlamaModel::Load(const std::string& path) {
+Result<std::unique_ptr<LlamaModel>> LlamaModel::Load(const std::string& path,
+                                                     const std::string& chat_template) {
   if (Status status = CheckFile(path); !status) return status.error();
   InitOnce();
   if (Status status = CheckGguf(path); !status) return status.error();
@@ -74,16 +75,24 @@ Result<std::unique_ptr<LlamaModel>> LlamaModel::Load(const std::string& path) {
     const std::string why = TakeLlamaError();
     return WorldError(path + ": llama.cpp cannot load it" + (why.empty() ? "" : ": " + why));
   }
-  std::unique_ptr<LlamaModel> model(new LlamaModel(loaded, path));
+  std::unique_ptr<LlamaModel> model(new LlamaModel(loaded, path, chat_template));
   if (const std::string why = WhyNotServed(loaded); !why.empty()) {
     return WorldError(path + ": architecture '" + MetaString(loaded, "general.architecture") +
                       "' cannot be served: " + why);
   }
+  try {
+    if (!chat_template.empty()) model->templates();
+  } catch (const std::exception& e) {
+    return InvalidArgument(std::string("the chat template can't be read: ") + e.what());
+  }
   return model;
 }
 
-LlamaModel::LlamaModel(llama_model* model, std::string path)
-    : model_(model), vocab_(llama_model_get_vocab(model)), path_(std::move(path)) {}
+LlamaModel::LlamaModel(llama_model* model, std::string path, std::string chat_template)
+    : model_(model),
+      vocab_(llama_model_get_vocab(model)),
+      path_(std::move(path)),
+      chat_template_(std::move(chat_template)) {}
 
 LlamaModel::~LlamaModel() { llama_model_free(model_); }
 
@@ -104,7 +113,7 @@ ModelInfo LlamaModel::Info() const {
     info.sliding_window = window.size;
     ++info.n_sliding_layers;
   }
-  info.has_chat_template = llama_model_chat_template(model_, nullptr) != nullptr;
+  info.has_chat_template = has_chat_template();
   return info;
 }
 

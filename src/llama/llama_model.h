@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "aster/chat.h"
 #include "aster/model.h"
 #include "aster/status.h"
 
@@ -20,7 +22,8 @@ class LlamaModel {
  public:
   // Errors: kWorld with the path. Refuses what Aster cannot serve, as far as the hyperparameters
   // tell; ForwardPass::Make looks at the graph itself.
-  static Result<std::unique_ptr<LlamaModel>> Load(const std::string& path);
+  static Result<std::unique_ptr<LlamaModel>> Load(const std::string& path,
+                                                  const std::string& chat_template = {});
   ~LlamaModel();
   LlamaModel(const LlamaModel&) = delete;
   LlamaModel& operator=(const LlamaModel&) = delete;
@@ -40,13 +43,23 @@ class LlamaModel {
   Result<Model::Prompt> BuildPrompt(std::span<const Message> messages, std::string_view question,
                                     std::string_view answer_prefix) const;        // chat.cc
   Result<Model::Prompt> CutPrompt(std::string_view text, std::size_t cut) const;  // chat.cc
+  Result<ChatPrompt> BuildChat(const ChatRequest& request) const;                 // chat_format.cc
+  Result<std::vector<Token>> BuildChatContext(const std::string& messages) const;
+
+  bool has_chat_template() const;
+  // The chat template, read at the first call; ChatML where the model has none. Throws what
+  // llama.cpp throws when it can't be read.
+  const common_chat_templates* templates() const;  // chat.cc
 
  private:
-  LlamaModel(llama_model* model, std::string path);
+  LlamaModel(llama_model* model, std::string path, std::string chat_template);
 
   llama_model* model_;
   const llama_vocab* vocab_;
   std::string path_;
+  std::string chat_template_;  // in place of the model's own; empty: that one
+  mutable std::once_flag templates_made_;
+  mutable std::shared_ptr<common_chat_templates> templates_;
 };
 
 }  // namespace aster

@@ -12,6 +12,7 @@
 #include "aster/context.h"
 #include "aster/hosts.h"
 #include "aster/rehearsal.h"
+#include "commands.h"
 
 namespace aster {
 namespace internal {
@@ -226,3 +227,11 @@ double ReplaySeconds(std::span<const HostTrace> traces, bool, double, double) {
 HostSpeed MeasureHostSpeed(const Model&) { return HostSpeed(); }
 
 }  // namespace aster
+
+namespace aster::cli {
+
+Result<int> RunServe(const Options&) {
+  return WorldError("the engine that pretends has no server");
+}
+
+}  // namespace aster::cli

@@ -1,0 +1,626 @@
+#include "serve/server.h"
+
+#include <httplib.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <thread>
+#include <utility>
+
+#include "serve/answer_json.h"
+#include "serve/guard.h"
+#include "serve/page.h"
+#include "serve/streams.h"
+#include "serve/tls.h"
+
+namespace aster::serve {
+namespace {
+
+using httplib::Request;
+using httplib::Response;
+using Handled = httplib::Server::HandlerResponse;
+using Phase = TicketState::Phase;
+using Milliseconds = std::chrono::milliseconds;
+
+// How often a request that waits looks whether its client is still there.
+constexpr Milliseconds kLook(200);
+constexpr int kWriteTimeout = 30;  // s
+
+std::int64_t UnixTime() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// The request that this thread serves: what its log line needs.
+struct UnderWay {
+  Ticket::Clock::time_point start;
+  std::shared_ptr<Ticket> ticket;
+  bool streams = false;  // it is over when the stream is, and logged then
+};
+thread_local UnderWay under_way;
+
+void Answer(Response& response, const Json& json, int status = 200) {
+  response.status = status;
+  response.set_content(Dump(json), "application/json");
+}
+
+void Refuse(Response& response, const ApiError& error) {
+  if (error.status == 503) response.set_header("Retry-After", "1");
+  if (error.status == 401) response.set_header("WWW-Authenticate", "Bearer");
+  Answer(response, ErrorJson(error), error.status);
+}
+
+bool IsLoopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+struct Route {
+  std::string path;  // as it is logged
+  std::string methods;
+};
+
+// Star over less than a block is what dense attention does.
+void FitPlan(PlanOptions& plan, std::int64_t n_context) {
+  if (plan.attention != Attention::kStar) return;
+  if (n_context < kMinBlockSize) {
+    plan = {.attention = Attention::kDense, .ubatch_size = plan.ubatch_size};
+    return;
+  }
+  plan.block_size = std::min(plan.block_size, n_context);
+  plan.anchor_size = std::min(plan.anchor_size, n_context);
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(const Model& model, const ServerOptions& options, std::function<void(const RequestLog&)> log,
+       std::unique_ptr<httplib::Server> http)
+      : model_(model),
+        options_(options),
+        log_(std::move(log)),
+        store_(model, options.kv_bytes, metrics_),
+        scheduler_(model, options.scheduler, store_, metrics_),
+        http_(std::move(http)) {
+    SetLimits();
+    SetGuards();
+    SetRoutes();
+  }
+  ~Impl() { Stop(); }
+
+  Status Listen() {
+    const std::string where = options_.host + ":" + std::to_string(options_.port);
+    port_ = options_.port;
+    const bool bound = options_.port == 0 ? (port_ = http_->bind_to_any_port(options_.host)) > 0
+                                          : http_->bind_to_port(options_.host, options_.port);
+    if (!bound) return WorldError(where + ": can't listen there (in use, or no such address)");
+    listener_ = std::jthread([this] { http_->listen_after_bind(); });
+    http_->wait_until_ready();
+    return Ok();
+  }
+
+  int port() const { return port_; }
+
+  void Stop() {
+    if (!listener_.joinable()) return;
+    scheduler_.Drain(std::chrono::seconds(options_.drain_seconds));
+    http_->stop();
+    listener_.join();
+  }
+
+ private:
+  void SetLimits();
+  void SetGuards();
+  void SetRoutes();
+  const Route* FindRoute(const std::string& path) const;
+  Handled Guard(const Request& request, Response& response);
+  bool IsLetIn(const Request& request, Response& response) const;
+  void AddRoute(const char* method, const char* path, httplib::Server::Handler handler);
+  std::string Tenant(const Request& request) const;
+  void Log(const std::string& method, const std::string& path, int status, const UnderWay& work);
+
+  Json Props() const;
+  Json Models() const;
+  Gauges Now() const;
+  void Tokenize(const Request& request, Response& response) const;
+  void Detokenize(const Request& request, Response& response) const;
+  void Chat(const Request& request, Response& response);
+  void Completion(const Request& request, Response& response);
+  void MakeContext(const Request& request, Response& response);
+
+  // The rest of what a request for an answer needs; nullptr: refused.
+  std::shared_ptr<Ticket> Submit(const Request& request, Response& response, Model::Prompt prompt,
+                                 AnswerRequest common, const std::string& context_id);
+  std::shared_ptr<Ticket> Queue(Response& response, Job job);
+  StreamOptions StreamOf(const AnswerRequest& common, const char* prefix) const;
+  void Stream(const Request& request, Response& response, std::shared_ptr<Ticket> ticket,
+
+              std::unique_ptr<EventMaker> maker);
+  // Waits for the end. False: the client has left, or it failed and that was said.
+  bool Await(const Request& request, Response& response, Ticket& ticket, TicketState& state) const;
+
+  const Model& model_;
+  const ServerOptions options_;
+  const std::function<void(const RequestLog&)> log_;
+  const std::int64_t started_ = UnixTime();
+  Metrics metrics_;
+  ContextStore store_;
+  Scheduler scheduler_;
+  std::vector<Route> routes_;
+  std::unique_ptr<httplib::Server> http_;
+  int port_ = 0;
+  std::jthread listener_;
+};
+
+void Server::Impl::SetLimits() {
+  http_->set_payload_max_length(static_cast<std::size_t>(options_.max_body_bytes));
+  http_->set_read_timeout(options_.read_timeout);
+  http_->set_write_timeout(kWriteTimeout);
+  http_->set_keep_alive_max_count(1000);
+  const auto most = static_cast<std::size_t>(options_.scheduler.max_running +
+                                             options_.scheduler.max_waiting + 64);
+  http_->new_task_queue = [most] { return new httplib::ThreadPool(16, most, 512); };
+  http_->set_default_headers(
+      {{"X-Content-Type-Options", "nosniff"},
+       {"Referrer-Policy", "no-referrer"},
+       {"Cache-Control", "no-store"},
+       {"Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"}});
+}
+
+const Route* Server::Impl::FindRoute(const std::string& path) const {
+  for (const Route& route : routes_) {
+    const std::size_t id = route.path.find(":id");
+    const bool fits = id == std::string::npos
+                          ? path == route.path
+                          : path.size() > id && path.compare(0, id, route.path, 0, id) == 0 &&
+                                path.find('/', id) == std::string::npos;
+    if (fits) return &route;
+  }
+  return nullptr;
+}
+
+// Whether host, origin and key are such as may come in; else the refusal is said.
+bool Server::Impl::IsLetIn(const Request& request, Response& response) const {
+  const std::string host = request.get_header_value("Host");
+  const bool has_keys = !options_.api_keys.empty();
+  if (IsLoopback(options_.host) && !has_keys && !IsLoopbackHost(host)) {
+    Refuse(response, {403, "the Host header names another machine: expected localhost", {}});
+    return false;
+  }
+  if (request.has_header("Origin")) {
+    const std::string origin = request.get_header_value("Origin");
+    const bool may = options_.cors_origin == "*" || options_.cors_origin == origin;
+    if (may) {
+      response.set_header("Access-Control-Allow-Origin", options_.cors_origin);
+      response.set_header("Vary", "Origin");
+    } else if (!IsOwnOrigin(origin, host)) {
+      Refuse(response, {403, "a page of another origin; --cors-origin lets one in", {}});
+      return false;
+    }
+  }
+  const bool is_open = request.path == "/health" || request.method == "OPTIONS" ||
+                       std::ranges::any_of(PageFiles(), [&](const PageFile& file) {
+                         return file.path == request.path;
+                       });
+  if (has_keys && !is_open &&
+      !FindKey(options_.api_keys, request.get_header_value("Authorization"))) {
+    Refuse(response, {401, "no valid API key: expected Authorization: Bearer KEY", {}});
+    return false;
+  }
+  return true;
+}
+
+Handled Server::Impl::Guard(const Request& request, Response& response) {
+  under_way = {Ticket::Clock::now(), nullptr, false};
+  if (!IsLetIn(request, response)) return Handled::Handled;
+  const Route* route = FindRoute(request.path);
+  if (route == nullptr) {
+    Refuse(response, {404, "there is nothing at this path; see /openapi.json", {}});
+    return Handled::Handled;
+  }
+  if (request.method == "OPTIONS") {
+    response.status = 204;
+    response.set_header("Allow", route->methods + ", OPTIONS");
+    if (!options_.cors_origin.empty()) {
+      response.set_header("Access-Control-Allow-Methods", route->methods);
+      response.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type");
+    }
+    return Handled::Handled;
+  }
+  const std::string method = request.method == "HEAD" ? "GET" : request.method;
+  if (route->methods.find(method) == std::string::npos) {
+    response.set_header("Allow", route->methods + ", OPTIONS");
+    Refuse(response, {405, "this path does not take that method: expected " + route->methods, {}});
+    return Handled::Handled;
+  }
+  const std::string type = request.get_header_value("Content-Type");
+  if (method == "POST" && type.substr(0, type.find(';')) != "application/json") {
+    Refuse(response, {415, "Content-Type: expected application/json", {}});
+    return Handled::Handled;
+  }
+  return Handled::Unhandled;
+}
+
+void Server::Impl::SetGuards() {
+  http_->set_pre_routing_handler(
+      [this](const Request& request, Response& response) { return Guard(request, response); });
+  // What the library refuses by itself gets OpenAI's form too.
+  http_->set_error_handler([](const Request&, Response& response) {
+    if (!response.body.empty()) return Handled::Unhandled;
+    const int status = response.status;
+    const char* const what = status == 413   ? "the body is larger than the server takes"
+                             : status == 414 ? "the path is longer than the server takes"
+                             : status == 431 ? "more headers than the server takes"
+                             : status == 404 ? "there is nothing at this path; see /openapi.json"
+                             : status >= 500 ? "the server failed"
+                                             : "not a request that the server understands";
+    Refuse(response, {status, what, {}});
+    return Handled::Handled;
+  });
+  http_->set_exception_handler([](const Request&, Response& response, std::exception_ptr) {
+    Refuse(response, {500, "the server failed", {}});
+  });
+  http_->set_logger([this](const Request& request, const Response& response) {
+    if (!under_way.streams) Log(request.method, request.path, response.status, under_way);
+    under_way = {};
+  });
+}
+
+void Server::Impl::Log(const std::string& method, const std::string& path, int status,
+                       const UnderWay& work) {
+  const Route* route = FindRoute(path);
+  RequestLog log;
+  log.method = method;
+  log.route = route != nullptr ? route->path : "other";
+  log.status = status;
+  log.seconds = std::chrono::duration<double>(Ticket::Clock::now() - work.start).count();
+  if (work.ticket != nullptr) {
+    work.ticket->Read([&log](const TicketState& state) {
+      log.n_prompt = state.n_prompt;
+      log.n_cached = state.n_reused;
+      for (const AnswerState& answer : state.answers) log.n_answer += answer.n_tokens;
+      log.ttft_seconds = state.prefill_seconds;
+    });
+  }
+  metrics_.CountRequest(log.route, log.status);
+  if (log_) log_(log);
+}
+
+void Server::Impl::AddRoute(const char* method, const char* path,
+                            httplib::Server::Handler handler) {
+  const auto at = std::ranges::find(routes_, path, &Route::path);
+  if (at == routes_.end()) {
+    routes_.push_back({path, method});
+  } else {
+    at->methods += std::string(", ") + method;
+  }
+  const std::string name = method;
+  if (name == "GET") http_->Get(path, std::move(handler));
+  if (name == "POST") http_->Post(path, std::move(handler));
+  if (name == "DELETE") http_->Delete(path, std::move(handler));
+}
+
+std::string Server::Impl::Tenant(const Request& request) const {
+  const auto key = FindKey(options_.api_keys, request.get_header_value("Authorization"));
+  return key ? "key " + std::to_string(*key) : std::string();
+}
+
+Gauges Server::Impl::Now() const {
+  return {scheduler_.n_running(), scheduler_.n_waiting(), store_.size(), KvBytesInUse(),
+          store_.limit_bytes()};
+}
+
+Json Server::Impl::Models() const {
+  const ModelInfo& info = model_.info();
+  Json model = {{"id", options_.model_name},
+                {"object", "model"},
+                {"created", started_},
+                {"owned_by", "aster"},
+                {"meta",
+                 {{"n_ctx_train", info.n_ctx_train},
+                  {"n_params", info.n_parameters},
+                  {"size", info.n_bytes},
+                  {"n_vocab", info.n_vocab}}}};
+  return {{"object", "list"}, {"data", Json::array({std::move(model)})}};
+}
+
+Json Server::Impl::Props() const {
+  const PlanOptions& plan = options_.defaults.plan;
+  return {{"model", options_.model_name},
+          {"version", options_.version},
+          {"n_ctx_train", model_.info().n_ctx_train},
+          {"n_threads", model_.n_threads()},
+          {"isa", model_.isa()},
+          {"linear", model_.linear()},
+          {"kv_memory", {{"limit_bytes", store_.limit_bytes()}, {"used_bytes", KvBytesInUse()}}},
+          {"attention", AttentionName(plan.attention)},
+          {"block_size", plan.block_size > 0 ? plan.block_size : -1},
+          {"anchor_size", plan.anchor_size},
+          {"max_tokens", options_.defaults.max_tokens},
+          {"parallel", options_.scheduler.max_running},
+          {"queue", options_.scheduler.max_waiting}};
+}
+
+void Server::Impl::Tokenize(const Request& request, Response& response) const {
+  const ApiResult<Json> body = ParseBody(request.body);
+  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
+  Fields fields(std::get<Json>(body));
+  if (!fields.Has("content")) fields.Refuse("content", "a string");
+  const std::string content = fields.String("content", "");
+  const bool add_special = fields.Bool("add_special", false);
+  const bool parse_special = fields.Bool("parse_special", true);
+  if (fields.error()) return Refuse(response, *fields.error());
+  const auto tokens = model_.Tokenize(content, add_special, parse_special);
+  if (!tokens) return Refuse(response, FromError(tokens.error()));
+  Answer(response, {{"tokens", *tokens}});
+}
+
+void Server::Impl::Detokenize(const Request& request, Response& response) const {
+  const ApiResult<Json> body = ParseBody(request.body);
+  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
+  Fields fields(std::get<Json>(body));
+  std::vector<Token> tokens;
+  const Json* given = fields.Array("tokens", 0, 1 << 24);
+  const auto n_vocab = static_cast<double>(model_.info().n_vocab);
+  for (std::size_t i = 0; given != nullptr && i < given->size(); ++i) {
+    const Json& token = (*given)[i];
+    const double value = token.is_number() ? token.get<double>() : -1;
+    if (value < 0 || value >= n_vocab || value != std::floor(value)) {
+      fields.Refuse("tokens", "whole numbers from 0 to " +
+                                  std::to_string(model_.info().n_vocab - 1) + " only");
+      break;
+    }
+    tokens.push_back(static_cast<Token>(value));
+  }
+  if (given == nullptr) fields.Refuse("tokens", "an array of tokens");
+  if (fields.error()) return Refuse(response, *fields.error());
+  Answer(response, {{"content", model_.Detokenize(tokens)}});
+}
+
+std::shared_ptr<Ticket> Server::Impl::Queue(Response& response, Job job) {
+  ApiResult<std::shared_ptr<Ticket>> submitted = scheduler_.Submit(std::move(job));
+  if (const ApiError* error = ErrorOf(submitted)) {
+    Refuse(response, *error);
+    return nullptr;
+  }
+  under_way.ticket = std::get<std::shared_ptr<Ticket>>(submitted);
+  return under_way.ticket;
+}
+
+std::shared_ptr<Ticket> Server::Impl::Submit(const Request& request, Response& response,
+                                             Model::Prompt prompt, AnswerRequest common,
+                                             const std::string& context_id) {
+  const auto n_prompt = static_cast<std::int64_t>(prompt.tokens.size());
+  if (Status fits = model_.CheckLength(n_prompt, common.allow_long); !fits) {
+    Refuse(response, FromError(fits.error()));
+    return nullptr;
+  }
+  Job job;
+  job.tenant = Tenant(request);
+  job.context_id = context_id;
+  job.n_answers = common.n_answers;
+  job.options.plan = common.plan;
+  FitPlan(job.options.plan, prompt.n_context);
+  job.options.allow_long = common.allow_long;
+  job.options.answer = std::move(common.answer);
+  if (!common.allow_long) {
+    const std::int64_t room = std::max<std::int64_t>(model_.info().n_ctx_train - n_prompt + 1, 1);
+    job.options.answer.max_tokens = std::min(job.options.answer.max_tokens, room);
+  }
+  job.prompt = std::move(prompt);
+  return Queue(response, std::move(job));
+}
+
+StreamOptions Server::Impl::StreamOf(const AnswerRequest& common, const char* prefix) const {
+  return {NewAnswerId(prefix), options_.model_name, UnixTime(), common.include_usage,
+          common.return_progress};
+}
+
+void Server::Impl::Chat(const Request& request, Response& response) {
+  const ApiResult<Json> body = ParseBody(request.body);
+  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
+  ApiResult<ChatCall> read = ReadChatCall(std::get<Json>(body), options_.defaults);
+  if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
+  ChatCall& call = std::get<ChatCall>(read);
+  if (!call.context_id.empty()) {
+    const auto context = store_.Find(Tenant(request), call.context_id);
+    if (!context) {
+      return Refuse(response, {404, "context_id: there is no such context, or it had to make room",
+                               "context_id"});
+    }
+    GoOnBehind(context->messages, call);
+  }
+  Result<ChatPrompt> chat = BuildChat(model_, call.chat);
+  if (!chat) return Refuse(response, FromError(chat.error()));
+  AskOptions& answer = call.common.answer;
+  answer.sampling.grammar = std::move(chat->grammar);
+  answer.shown_tokens = std::move(chat->shown_tokens);
+  answer.stop_strings.insert(answer.stop_strings.end(), chat->stop_strings.begin(),
+                             chat->stop_strings.end());
+  const StreamOptions stream = StreamOf(call.common, "chatcmpl-");
+  const bool streams = call.common.streams;
+  const auto ticket =
+      Submit(request, response, std::move(chat->prompt), std::move(call.common), call.context_id);
+  if (ticket == nullptr) return;
+  if (streams) {
+    return Stream(request, response, ticket,
+                  MakeChatEvents(model_, stream, std::move(chat->reader)));
+  }
+  TicketState state;
+  if (!Await(request, response, *ticket, state)) return;
+  Answer(response, ChatAnswerJson(model_, stream, chat->reader, state));
+}
+
+void Server::Impl::Completion(const Request& request, Response& response) {
+  const ApiResult<Json> body = ParseBody(request.body);
+  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
+  ApiResult<CompletionCall> read = ReadCompletionCall(std::get<Json>(body), options_.defaults);
+  if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
+  CompletionCall& call = std::get<CompletionCall>(read);
+  Result<Model::Prompt> prompt = model_.CutPrompt(call.context + call.prompt, call.context.size());
+  if (!prompt) return Refuse(response, FromError(prompt.error()));
+  const StreamOptions stream = StreamOf(call.common, "cmpl-");
+  const bool streams = call.common.streams;
+  const auto ticket =
+      Submit(request, response, std::move(*prompt), std::move(call.common), std::string());
+  if (ticket == nullptr) return;
+  if (streams) return Stream(request, response, ticket, MakeCompletionEvents(model_, stream));
+  TicketState state;
+  if (!Await(request, response, *ticket, state)) return;
+  Answer(response, CompletionJson(model_, stream, state));
+}
+
+void Server::Impl::MakeContext(const Request& request, Response& response) {
+  const ApiResult<Json> body = ParseBody(request.body);
+  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
+  ApiResult<ContextCall> read = ReadContextCall(std::get<Json>(body), options_.defaults);
+  if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
+  ContextCall& call = std::get<ContextCall>(read);
+  Result<std::vector<Token>> tokens = BuildChatContext(model_, call.messages);
+  if (!tokens) return Refuse(response, FromError(tokens.error()));
+  const auto n = static_cast<std::int64_t>(tokens->size());
+  if (Status fits = model_.CheckLength(n, call.allow_long); !fits) {
+    return Refuse(response, FromError(fits.error()));
+  }
+  Job job;
+  job.tenant = Tenant(request);
+  job.prompt = {std::move(*tokens), n};
+  job.options.plan = call.plan;
+  FitPlan(job.options.plan, n);
+  job.options.allow_long = call.allow_long;
+  job.options.wants_answer = false;
+  job.context.name = std::move(call.name);
+  job.context.messages = std::move(call.messages);
+  const auto ticket = Queue(response, std::move(job));
+  if (ticket == nullptr) return;
+  if (call.streams) return Stream(request, response, ticket, MakeContextEvents());
+  TicketState state;
+  if (!Await(request, response, *ticket, state)) return;
+  Answer(response, ContextJson(*state.made));
+}
+
+bool Server::Impl::Await(const Request& request, Response& response, Ticket& ticket,
+                         TicketState& state) const {
+  std::uint64_t seen = 0;
+  while (!ticket.Read([](const TicketState& now) { return now.is_over(); })) {
+    seen = ticket.Wait(seen, kLook);
+    if (!request.is_connection_closed()) continue;
+    ticket.Cancel();
+    Refuse(response, {503, "cancelled", {}});
+    return false;
+  }
+  state = ticket.Read([](const TicketState& now) { return now; });
+  if (state.phase != Phase::kFailed) return true;
+  Refuse(response, state.error);
+  return false;
+}
+
+void Server::Impl::Stream(const Request& request, Response& response,
+                          std::shared_ptr<Ticket> ticket, std::unique_ptr<EventMaker> maker) {
+  // What is refused when it is let in has a status of its own, if that is soon.
+  ticket->Wait(0, std::chrono::seconds(1));
+  const TicketState first = ticket->Read([](const TicketState& now) { return now; });
+  if (first.phase == Phase::kFailed) return Refuse(response, first.error);
+
+  struct Told {
+    std::uint64_t version = 0;
+    Ticket::Clock::time_point last_write = Ticket::Clock::now();
+  };
+  const auto told = std::make_shared<Told>();
+  const std::shared_ptr<EventMaker> events = std::move(maker);
+  const auto pump = [this, told, events, ticket](std::size_t, httplib::DataSink& sink) {
+    const std::uint64_t version = ticket->Wait(told->version, kLook);
+    if (!sink.is_writable()) return false;
+    std::string bytes;
+    bool over = false;
+    if (version != told->version) {
+      told->version = version;
+      const TicketState state = ticket->Read([](const TicketState& now) { return now; });
+      over = state.is_over();
+      bytes = events->Events(state);
+    }
+    const auto now = Ticket::Clock::now();
+    const std::chrono::duration<double> silence = now - told->last_write;
+    if (bytes.empty() && silence.count() >= options_.ping_interval) bytes = ": ping\n\n";
+    if (!bytes.empty()) {
+      told->last_write = now;
+      if (!sink.write(bytes.data(), bytes.size())) return false;
+    }
+    if (over) sink.done();
+    return true;
+  };
+  response.set_header("X-Accel-Buffering", "no");
+  under_way.streams = true;
+  const auto release = [this, path = request.path, work = under_way](bool) {
+    work.ticket->Cancel();
+    Log("POST", path, 200, work);
+  };
+  response.set_chunked_content_provider("text/event-stream", pump, release);
+}
+
+void Server::Impl::SetRoutes() {
+  for (const PageFile& file : PageFiles()) {
+    AddRoute("GET", std::string(file.path).c_str(), [file](const Request&, Response& response) {
+      response.set_content(file.bytes.data(), file.bytes.size(), std::string(file.content_type));
+    });
+  }
+  AddRoute("GET", "/openapi.json", [](const Request&, Response& response) {
+    response.set_content(OpenApi().data(), OpenApi().size(), "application/json");
+  });
+  AddRoute("GET", "/health", [](const Request&, Response& response) {
+    Answer(response, {{"status", "ok"}});
+  });
+  AddRoute("GET", "/v1/models",
+           [this](const Request&, Response& response) { Answer(response, Models()); });
+  AddRoute("GET", "/props",
+           [this](const Request&, Response& response) { Answer(response, Props()); });
+  AddRoute("GET", "/metrics", [this](const Request&, Response& response) {
+    response.set_content(metrics_.Text(Now()), "text/plain; version=0.0.4; charset=utf-8");
+  });
+  AddRoute("POST", "/tokenize",
+           [this](const Request& request, Response& response) { Tokenize(request, response); });
+  AddRoute("POST", "/detokenize",
+           [this](const Request& request, Response& response) { Detokenize(request, response); });
+  AddRoute("POST", "/v1/chat/completions",
+           [this](const Request& request, Response& response) { Chat(request, response); });
+  AddRoute("POST", "/v1/completions",
+           [this](const Request& request, Response& response) { Completion(request, response); });
+  AddRoute("POST", "/v1/contexts",
+           [this](const Request& request, Response& response) { MakeContext(request, response); });
+  AddRoute("GET", "/v1/contexts", [this](const Request& request, Response& response) {
+    Json data = Json::array();
+    for (const ContextInfo& info : store_.List(Tenant(request))) data.push_back(ContextJson(info));
+    Answer(response, {{"object", "list"}, {"data", std::move(data)}});
+  });
+  const auto none = [](Response& response) {
+    Refuse(response, {404, "there is no such context, or it had to make room", {}});
+  };
+  AddRoute("GET", "/v1/contexts/:id", [this, none](const Request& request, Response& response) {
+    const auto info = store_.Find(Tenant(request), request.path_params.at("id"));
+    if (!info) return none(response);
+    Answer(response, ContextJson(*info));
+  });
+  AddRoute("DELETE", "/v1/contexts/:id", [this, none](const Request& request, Response& response) {
+    const std::string& id = request.path_params.at("id");
+    if (!store_.Erase(Tenant(request), id)) return none(response);
+    Answer(response, {{"id", id}, {"object", "context.deleted"}, {"deleted", true}});
+  });
+}
+
+Result<std::unique_ptr<Server>> Server::Start(const Model& model, const ServerOptions& options,
+                                              std::function<void(const RequestLog&)> log) {
+  Result<std::unique_ptr<httplib::Server>> http = MakeHttpServer(options.tls_cert, options.tls_key);
+  if (!http) return http.error();
+  auto impl = std::make_unique<Impl>(model, options, std::move(log), std::move(*http));
+  if (Status listening = impl->Listen(); !listening) return listening.error();
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+int Server::port() const { return impl_->port(); }
+void Server::Stop() { impl_->Stop(); }
+
+}  // namespace aster::serve
