@@ -1,6 +1,7 @@
 // Conversations in OpenAI's JSON, through llama.cpp's chat code: templates, tool calls, schemas.
 #include <algorithm>
 #include <exception>
+#include <regex>
 #include <utility>
 
 #include "aster/chat.h"
@@ -14,6 +15,7 @@ namespace internal {
 
 struct ChatFormat {
   common_chat_parser_params parser;
+  bool one_call = false;  // of several calls only the first counts
 };
 
 }  // namespace internal
@@ -56,6 +58,16 @@ Grammar GrammarOf(const common_chat_params& params) {
   }
   if (!grammar.text.empty()) grammar.prefill = params.generation_prompt;
   return grammar;
+}
+
+// Without the free text that the grammar of a required call has in front of it ("until-7?" in its
+// root): a small model talks until its tokens are spent and calls nothing.
+std::string CallAtOnce(std::string grammar) {
+  const std::size_t begin = grammar.starts_with("root ::=") ? 0 : grammar.find("\nroot ::=") + 1;
+  const std::size_t end = std::min(grammar.find('\n', begin), grammar.size());
+  static const std::regex kFreeText(" until-[0-9]+[?]?(?= )");
+  const std::string root = grammar.substr(begin, end - begin);
+  return grammar.replace(begin, end - begin, std::regex_replace(root, kFreeText, ""));
 }
 
 std::size_t LastUser(const std::vector<common_chat_msg>& messages) {
@@ -168,6 +180,7 @@ Result<ChatAnswer> ChatReader::Read(std::string_view text, bool partial) const {
     ChatAnswer answer{message.content, message.reasoning_content, {}};
     for (const common_chat_tool_call& call : message.tool_calls) {
       answer.tool_calls.push_back({call.id, call.name, call.arguments});
+      if (format_->one_call) break;
     }
     return answer;
   } catch (const std::exception& e) {
@@ -190,11 +203,13 @@ Result<ChatPrompt> LlamaModel::BuildChat(const ChatRequest& request) const {
   ChatPrompt chat;
   chat.prompt = std::move(*prompt);
   chat.grammar = GrammarOf(*params);
+  if (request.tool_choice == "required") chat.grammar.text = CallAtOnce(chat.grammar.text);
   chat.stop_strings = params->additional_stops;
   chat.shown_tokens = TokensOf(*this, params->preserved_tokens);
   auto format = std::make_shared<internal::ChatFormat>();
   format->parser = common_chat_parser_params(*params);
   format->parser.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
+  format->one_call = !request.parallel_tool_calls;
   format->parser.parse_tool_calls = !request.tools.empty() && request.tool_choice != "none";
   try {
     if (!params->parser.empty()) format->parser.parser.load(params->parser);

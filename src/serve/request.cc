@@ -232,7 +232,7 @@ void ReadToolUse(Fields& fields, ChatRequest& chat) {
     }
   }
   if (!tools.empty()) chat.tools = tools.dump();
-  chat.parallel_tool_calls = fields.Bool("parallel_tool_calls", false);
+  chat.parallel_tool_calls = fields.Bool("parallel_tool_calls", true);
 }
 
 void ReadFormat(Fields& fields, ChatRequest& chat) {
