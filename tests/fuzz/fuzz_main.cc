@@ -1,7 +1,7 @@
 // A driver for compilers without libFuzzer: mutates the seeds for a number of seconds. Input i is a
 // function of i alone, so a failure is seen again with `<program> --only <i>`.
 //
-//   command_line_fuzz [seconds] | --only <i>
+//   <program> [seconds] | --only <i>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -12,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-#include "seeds.h"
+#include ASTER_FUZZ_SEEDS
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
