@@ -8,7 +8,7 @@ PYTHON=python3
 if [ -x /usr/bin/python3 ]; then PYTHON=/usr/bin/python3; fi  # the one that python3-pip belongs to
 export CMAKE_GENERATOR=Ninja
 
-BUILD_PACKAGES=(build-essential cmake ninja-build ccache python3 python3-pip libcli11-dev libdnnl-dev)
+BUILD_PACKAGES=(build-essential cmake ninja-build ccache python3 python3-pip libcli11-dev libdnnl-dev libssl-dev)
 
 say() { printf '%s\n' "$@" >&2; }  # one line for each argument
 fail() { say "aster: $*"; exit 1; }

@@ -6,7 +6,7 @@
 import re
 import sys
 
-LAYERS = ["base", "attention", "plan", "kvstore", "cluster", "llama", "engine", "eval"]
+LAYERS = ["base", "attention", "plan", "kvstore", "cluster", "llama", "engine", "eval", "serve"]
 SHARED = {"kvstore/layout.h"}  # the packing, as formulas: what the store writes and the kernels read
 LLAMA = re.compile(r"^(llama|ggml|gguf|common|chat|sampling)[\w-]*\.h$")
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.MULTILINE)
