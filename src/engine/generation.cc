@@ -1,6 +1,7 @@
 #include "engine/generation.h"
 
 #include <algorithm>
+#include <exception>
 
 #include "engine/model_state.h"
 
@@ -28,7 +29,13 @@ std::optional<Token> Generation::Take(std::span<const float> logits) {
     const auto n = static_cast<std::size_t>(std::max(options_.n_top_logprobs, 1));
     answer_.top_logprobs = TopLogprobs(logits, n);
   }
-  const Token token = sampler_.Draw(logits);
+  Token token = 0;
+  try {
+    token = sampler_.Draw(logits);
+  } catch (const std::exception&) {  // llama.cpp's, when a grammar has come to its end
+    End(Finish::kEndOfText);
+    return std::nullopt;
+  }
   if (answer_.tokens.empty()) first_token_ = Clock::now();
   answer_.decode_seconds = SecondsSince(first_token_);
   const std::size_t n_before = answer_.tokens.size();

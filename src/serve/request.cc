@@ -28,8 +28,9 @@ PlanOptions ReadPlan(Fields& fields, const PlanOptions& defaults) {
     plan.attention = *ParseAttention(name);
     if (plan.attention == Attention::kDense) plan.block_size = 0, plan.anchor_size = -1;
   }
-  const std::int64_t block_size = fields.Integer("block_size", -1, kMostTokens, plan.block_size);
-  if (block_size > 0 && block_size < kMinBlockSize) {
+  const std::int64_t otherwise = plan.block_size > 0 ? plan.block_size : -1;
+  const std::int64_t block_size = fields.Integer("block_size", -1, kMostTokens, otherwise);
+  if (block_size >= 0 && block_size < kMinBlockSize) {
     fields.Refuse("block_size", "at least " + std::to_string(kMinBlockSize) + ", or -1 for auto");
   }
   plan.block_size = std::max<std::int64_t>(block_size, 0);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <utility>
 
 namespace aster::serve {
@@ -135,8 +136,15 @@ void Scheduler::Loop() {
         continue;
       }
     }
-    DecodePass();
-    PrefillStep();
+    try {
+      DecodePass();
+      PrefillStep();
+    } catch (const std::exception& e) {  // no memory, or a library's: none of the requests is sound
+      for (const auto& running : running_) {
+        if (!running->over)
+          Fail(*running, {500, std::string("the server failed: ") + e.what(), {}});
+      }
+    }
     RemoveFinished();
   }
 }
@@ -175,17 +183,17 @@ bool Scheduler::MayStart(const Ticket& ticket) const {
 void Scheduler::Admit() {
   std::int64_t n_sessions = 0;
   for (const auto& running : running_) n_sessions += running->ticket->job.n_answers;
+  std::erase_if(waiting_, [this](const std::shared_ptr<Ticket>& ticket) {
+    if (!ticket->stop().stop_requested()) return false;
+    ++metrics_.cancelled;
+    ticket->Write([](TicketState& state) {
+      state.phase = Phase::kFailed;
+      state.error = Busy("cancelled while it waited");
+    });
+    return true;
+  });
   for (auto at = waiting_.begin(); at != waiting_.end();) {
     const std::shared_ptr<Ticket>& ticket = *at;
-    if (ticket->stop().stop_requested()) {
-      ticket->Write([](TicketState& state) {
-        state.phase = Phase::kFailed;
-        state.error = Busy("cancelled while it waited");
-      });
-      ++metrics_.cancelled;
-      at = waiting_.erase(at);
-      continue;
-    }
     if (n_sessions + ticket->job.n_answers > options_.max_running) return;
     if (!MayStart(*ticket)) {
       ++at;
@@ -326,16 +334,27 @@ void Scheduler::DecodePass() {
     return;
   }
   const auto start = Ticket::Clock::now();
-  const Status status = Session::DecodeTogether(model_, sessions, {});
+  const Status together = Session::DecodeTogether(model_, sessions, {});
   owed_ -= Since(start);
   for (const auto& running : running_) {
     if (!running->is_answering()) continue;
+    const Status status = together ? together : DecodeAlone(*running);
     if (!status) {
       Fail(*running, FromError(status.error()));
     } else {
       Publish(*running);
     }
   }
+}
+
+// After a pass that failed: it may be for the lack of one request's memory, and costs only that
+// one.
+Status Scheduler::DecodeAlone(Running& running) {
+  std::vector<Session*> sessions;
+  for (Session& session : running.sessions) {
+    if (!session.done()) sessions.push_back(&session);
+  }
+  return sessions.empty() ? Ok() : Session::DecodeTogether(model_, sessions, {});
 }
 
 void Scheduler::Publish(Running& running) {
@@ -408,12 +427,14 @@ void Scheduler::Finish(Running& running) {
     metrics_.decode.Observe(answer.decode_seconds);
     if (n > 1) metrics_.time_per_token.Observe(answer.decode_seconds / static_cast<double>(n - 1));
   }
-  if (running.ticket->stop().stop_requested()) ++metrics_.cancelled;
+  const bool was_cut = running.ticket->stop().stop_requested();
+  if (was_cut) ++metrics_.cancelled;
   if (job.options.wants_answer) Publish(running);
   running.ticket->Write([&](TicketState& state) {
     state.made = std::move(made);
     state.progress = running.sessions.front().progress();
-    state.phase = Phase::kDone;
+    state.phase = was_cut && job.options.wants_answer ? Phase::kFailed : Phase::kDone;
+    if (was_cut) state.error = Busy("cancelled: the client left, or the server is about to end");
   });
   running.sessions.erase(running.sessions.begin() + 1, running.sessions.end());
 }

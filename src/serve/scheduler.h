@@ -66,6 +66,7 @@ class Scheduler {
   std::int64_t StepSize() const;
   void AfterPrefill(Running& running);
   void DecodePass();
+  Status DecodeAlone(Running& running);
   void RemoveFinished();
   void Finish(Running& running);
   void Fail(Running& running, ApiError error);

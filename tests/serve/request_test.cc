@@ -123,6 +123,7 @@ TEST(ReadChatCall, NamesTheFieldThatIsWrong) {
       {"response_format", R"("response_format": "json")"},
       {"attention", R"("attention": "llama")"},
       {"block_size", R"("block_size": 3)"},
+      {"block_size", R"("block_size": 0)"},
       {"block_size", R"("attention": "dense", "block_size": 64)"},
       {"context_id", R"("context_id": 7)"},
       {"question", R"("question": [])"},

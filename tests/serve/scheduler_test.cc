@@ -56,7 +56,7 @@ void WaitFor(const Ticket& ticket, F holds) {
 
 class SchedulerTest : public testing::Test {
  protected:
-  SchedulerTest() : file_(TinyModel{}), model_(MustLoad(file_.path())) {}
+  SchedulerTest() : file_(TinyModel{.n_layers = 2}), model_(MustLoad(file_.path())) {}
 
   static Model MustLoad(const std::string& path) {
     ModelOptions options;

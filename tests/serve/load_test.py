@@ -1,0 +1,269 @@
+"""Many clients at once: no answer is lost, late without reason, or another client's.
+
+  SERVE_SECONDS=60   how long the clients of each test ask (default 10)
+  SERVE_MIXED=600    seconds of the mixed load, over which memory must stay flat (default: as SERVE_SECONDS;
+                     only from 300 on is memory judged)
+"""
+
+import collections
+import contextlib
+import json
+import os
+import random
+import re
+import statistics
+import threading
+import time
+import traceback
+import unittest
+
+from support import WRITE_TINY_GGUF, Case, Server, main
+
+SECONDS = float(os.environ.get("SERVE_SECONDS", "10"))
+MIXED_SECONDS = float(os.environ.get("SERVE_MIXED", SECONDS))
+N_CLIENTS = 32
+N_VARIANTS = 2  # contexts of each client, with the same fact
+CHAT = "/v1/chat/completions"
+FILLERS = ["The sea was calm that day and the boats went out early. The nets were dry. ",
+           "The market opened late, and the bread was gone by noon. A cat slept on the wall. ",
+           "Rain fell on the hills. The ferry was late again, and no one was surprised. "]
+QUESTION = "What is the pass key? Answer with the number only."
+
+
+def code_of(client):
+    return str(random.Random(client).randrange(10000, 100000))
+
+
+CODES = [code_of(client) for client in range(N_CLIENTS)]
+assert len(set(CODES)) == N_CLIENTS
+
+
+def body_of(client, variant, **more):
+    filler, code = FILLERS[(client + variant) % len(FILLERS)], CODES[client]
+    fact = f"The pass key is {code}. Remember it: {code} is the pass key. "
+    text = f"Report {client}-{variant}. {filler * 2}{fact}{filler * 2}"
+    return {"messages": [{"role": "system", "content": text}, {"role": "user", "content": QUESTION}],
+            "temperature": 0, "max_tokens": 12, **more}
+
+
+def streamed(server, body):
+    """The text of a streamed answer, which must be whole."""
+    ends, text, lines = [], "", []
+    with server.raw_stream(CHAT, body) as stream:
+        for line in stream:
+            lines.append(line)
+            if line.startswith("data: {"):
+                event = json.loads(line[6:])
+                assert "error" not in event, event
+                for choice in event["choices"]:
+                    text += choice["delta"].get("content") or ""
+                    ends += [choice["finish_reason"]] if choice["finish_reason"] else []
+    assert "data: [DONE]" in lines and ends in (["stop"], ["length"]), lines[-4:]
+    return text
+
+
+def codes_in(text):
+    return [code for code in CODES if code in text]
+
+
+class Load(Case):
+    ARGUMENTS = None  # each test has a server of its own
+
+    @classmethod
+    def setUpClass(cls):
+        pass
+
+    def alone(self, server):
+        """How often each client's code comes back when no one else asks."""
+        found = collections.Counter()
+        for client in range(N_CLIENTS):
+            for variant in range(N_VARIANTS):
+                got = self.check_ok(server.post(CHAT, body_of(client, variant)))
+                text = got["choices"][0]["message"]["content"]
+                self.assertIn(codes_in(text), ([], [CODES[client]]), text)
+                found[client] += CODES[client] in text
+        return {client: found[client] / N_VARIANTS for client in range(N_CLIENTS)}
+
+    def at_once(self, server, act, seconds, n_clients=N_CLIENTS):
+        """Each client acts again and again until the time is over; the first failure is this test's."""
+        end, failures = time.monotonic() + seconds, []
+
+        def run(client):
+            turn = 0
+            while time.monotonic() < end and not failures:
+                try:
+                    act(client, turn)
+                except Exception:  # whatever it was: the test fails with it
+                    failures.append(f"client {client}, turn {turn}: {traceback.format_exc()}")
+                turn += 1
+
+        threads = [threading.Thread(target=run, args=(client,)) for client in range(n_clients)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            yield  # the caller measures
+            time.sleep(0.5)
+        self.assertEqual(failures, [])
+
+    def test_every_client_gets_its_own_answer(self):
+        with Server() as server:
+            alone = self.alone(server)
+        asked, found, refused, times = collections.Counter(), collections.Counter(), collections.Counter(), []
+
+        def act(client, turn):
+            body, begun = body_of(client, turn % N_VARIANTS), time.monotonic()
+            if client % 8 == 7 and turn % 4 == 3:  # leaves in the middle
+                with server.raw_stream(CHAT, {**body, "stream": True, "max_tokens": 100}) as stream:
+                    next(stream)
+                return
+            if client % 2:
+                text = streamed(server, {**body, "stream": True})
+            else:
+                answer = server.post(CHAT, body)
+                assert answer.status == 200, answer
+                text = answer.json()["choices"][0]["message"]["content"]
+            assert codes_in(text) in ([], [CODES[client]]), f"crossed: expected {CODES[client]}: {text!r}"
+            asked[client] += 1
+            found[client] += CODES[client] in text
+            times.append(time.monotonic() - begun)
+
+        with Server() as server:
+            rss = [server.rss_bytes() for _ in self.at_once(server, act, SECONDS)]
+        share = sum(found.values()) / sum(asked.values())
+        print(f"{sum(asked.values())} answers to {N_CLIENTS} clients in {SECONDS:.0f} s, {share:.1%} with the code "
+              f"(alone {statistics.mean(alone.values()):.1%}); median {statistics.median(times):.2f} s, longest "
+              f"{max(times):.2f} s; RSS {rss[len(rss) // 3] >> 20} -> {rss[-1] >> 20} MiB; refused {dict(refused)}")
+        for client in range(N_CLIENTS):
+            with self.subTest(client=client):
+                self.assertGreater(asked[client], 0)
+                self.assertGreaterEqual(found[client] / asked[client], alone[client])
+
+    def test_beyond_the_queue_is_503_and_nothing_else(self):
+        statuses = collections.Counter()
+
+        def act(client, turn):
+            answer = server.post(CHAT, body_of(client, turn % N_VARIANTS))
+            statuses[answer.status] += 1
+            if answer.status == 200:
+                assert codes_in(answer.json()["choices"][0]["message"]["content"]) in ([], [CODES[client]])
+                return
+            self.check_refused(answer, 503)
+            assert re.fullmatch(r"[1-9]\d{0,3}", answer.headers["Retry-After"]), answer
+            time.sleep(random.uniform(0, 0.5))
+
+        with Server("--parallel", "2", "--queue", "4") as server:
+            for _ in self.at_once(server, act, min(SECONDS, 15)):
+                pass
+            self.check_ok(server.post(CHAT, body_of(0, 0)))
+        print(f"answers by status: {dict(statuses)}")
+        self.assertEqual(set(statuses), {200, 503})
+
+    @unittest.skipIf(WRITE_TINY_GGUF, "nothing takes long enough")
+    def test_a_stream_goes_on_while_another_context_is_encoded(self):
+        gap = 0.5
+        with Server("--max-gap", str(gap)) as server:
+            long = FILLERS[0] * 300
+            longest, begun, encoded = 0.0, threading.Event(), []
+
+            def encode():
+                begun.wait(60)
+                start = time.monotonic()
+                answer = server.post("/v1/contexts", {"text": long})
+                encoded.append((answer.status, time.monotonic() - start))
+
+            thread = threading.Thread(target=encode)
+            thread.start()
+            schema = {"type": "array", "items": {"type": "integer"}, "minItems": 600}
+            body = {"messages": [{"role": "user", "content": "Write a list."}], "temperature": 0, "stream": True,
+                    "max_tokens": 2000, "response_format": {"type": "json_schema", "json_schema": {
+                        "name": "x", "schema": schema}}}
+            last, n_meanwhile = None, 0
+            for event in server.stream(CHAT, body):
+                now = time.monotonic()
+                assert "error" not in event, event
+                if begun.is_set() and not encoded:
+                    longest, n_meanwhile = max(longest, now - last), n_meanwhile + 1
+                last = now
+                begun.set()
+                if encoded:
+                    break
+            thread.join()
+        print(f"while a context was encoded in {encoded[0][1]:.1f} s: {n_meanwhile} tokens, "
+              f"longest gap {longest:.2f} s")
+        self.assertEqual(encoded[0][0], 200)
+        self.assertGreater(encoded[0][1], 1, "too short to see anything")
+        self.assertGreater(n_meanwhile, encoded[0][1] / gap / 2)
+        self.assertLess(longest, 4 * gap)  # a busy machine adds to it
+
+    def test_a_signal_lets_what_has_begun_end(self):
+        with Server() as server:
+            answers = []
+
+            def ask():
+                answers.append(streamed(server, body_of(0, 0, stream=True, max_tokens=40)))
+
+            thread = threading.Thread(target=ask)
+            thread.start()
+            time.sleep(0.5)
+            server.process.terminate()
+            thread.join()
+            self.assertEqual(len(answers), 1)
+            self.assertEqual(server.process.wait(60), 0)
+
+    def test_memory_stays_flat_under_a_mixed_load(self):
+        limit = 256 << 20
+        statuses = collections.Counter()
+        samples = []
+
+        def act(client, turn):
+            dice = random.Random(client * 1000003 + turn)
+            kind = dice.choice(["chat", "chat", "stream", "leave", "context", "long", "n", "json", "bad", "small"])
+            text = " ".join(dice.choices(FILLERS, k=dice.randrange(1, 8)))
+            body = {"messages": [{"role": "system", "content": f"{dice.random()} {text}"},
+                                 {"role": "user", "content": QUESTION}], "max_tokens": dice.randrange(1, 24)}
+            if kind == "stream" or kind == "leave":
+                with contextlib.suppress(AssertionError) if kind == "stream" else contextlib.nullcontext():
+                    with server.raw_stream(CHAT, {**body, "stream": True}) as stream:
+                        for n, _ in enumerate(stream):
+                            if kind == "leave" and n > 3:
+                                break
+                return
+            if kind == "context":
+                answer = server.post("/v1/contexts", {"text": f"{dice.random()} {text * 3}"})
+                if answer.status == 200 and dice.random() < 0.5:
+                    path = "/v1/contexts/" + answer.json()["id"]
+                    answer = server.chat("Why?", context_id=answer.json()["id"], max_tokens=2)
+                    server.request("DELETE", path)
+            elif kind == "small":
+                answer = dice.choice([lambda: server.get("/metrics"), lambda: server.get("/v1/contexts"),
+                                      lambda: server.post("/tokenize", {"content": text})])()
+            elif kind == "bad":
+                answer = server.post(CHAT, {**body, "temperature": -1})
+                assert answer.status == 400, answer
+            else:
+                more = {"n": {"n": 3}, "json": {"response_format": {"type": "json_object"}}}.get(kind, {})
+                if kind == "long":
+                    body["messages"][0]["content"] = f"{dice.random()} {text * 10}"[:8000]
+                answer = server.post(CHAT, {**body, **more})
+            statuses[answer.status] += 1
+            assert answer.status in (200, 400, 404, 503), answer
+            assert answer.status in (200, 503) or kind in ("bad", "context"), answer
+
+        with Server("--kv-memory", str(limit), "--parallel", "8") as server:
+            last = 0
+            for _ in self.at_once(server, act, MIXED_SECONDS, n_clients=12):
+                if time.monotonic() - last >= 2:
+                    last = time.monotonic()
+                    samples.append(server.rss_bytes())
+            used = self.check_ok(server.get("/props"))["kv_memory"]
+            self.assertLessEqual(used["used_bytes"], limit)
+        third = len(samples) // 3
+        middle, final = (max(samples[at:at + third or 1]) for at in (third, 2 * third))
+        print(f"mixed load for {MIXED_SECONDS:.0f} s: {dict(statuses)}; most RSS in each third "
+              f"{max(samples[:third or 1]) >> 20}, {middle >> 20}, {final >> 20} MiB")
+        if MIXED_SECONDS >= 300:
+            self.assertLess(final - middle, 0.03 * middle + (8 << 20))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,806 @@
+"""The page in a real browser: headless Chromium, driven through Selenium.
+
+  page_test.py                       runs the tests
+  page_test.py --screenshots DIR     saves pictures of the page for the documentation
+
+Wants Debian's chromium, chromium-driver and python3-selenium.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import struct
+import sys
+import tempfile
+import time
+import unittest
+import zlib
+
+try:
+    from selenium import webdriver
+    from selenium.common.exceptions import StaleElementReferenceException
+    from selenium.webdriver.chrome.service import Service
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+except ImportError:
+    print("SKIPPED: no selenium; apt-get install chromium chromium-driver python3-selenium")
+    sys.exit(77)
+
+from support import TIMEOUT, WRITE_TINY_GGUF, Server, main
+
+DRIVER = "/usr/bin/chromedriver"
+DOCUMENT = os.path.join(os.path.dirname(__file__), "..", "..", "data", "skarholm.txt")
+TEXT = "".join(f"On day {i} the keeper read the gauge and wrote {i * 7 % 31} into the log.\n"
+               for i in range(45))
+BLOCK = 256  # tokens: the text is two blocks or more to any tokenizer
+HOLD = 1500  # ms in which an answer is still on its way, however fast the server is
+
+# Notes what the tiles and the last answer looked like whenever they changed.
+WATCH = """
+window.seen = {tiles: [], answers: [], status: []};
+new MutationObserver(() => {
+  const filled = [...document.querySelectorAll('.tile')].map((tile) => Number(tile.dataset.filled));
+  if (filled.length && !filled.some(Number.isNaN)) {
+    const root = document.getElementById('tiles');
+    seen.tiles.push({filled, role: root.getAttribute('role'), now: root.getAttribute('aria-valuenow'),
+                     text: root.getAttribute('aria-valuetext'),
+                     figures: document.getElementById('figures').textContent,
+                     progress: document.getElementById('progress').textContent});
+  }
+  const answers = document.querySelectorAll('.answer');
+  if (answers.length) seen.answers.push(answers[answers.length - 1].textContent);
+  seen.status.push(document.getElementById('status').textContent);
+}).observe(document.body, {subtree: true, childList: true, characterData: true, attributes: true});
+"""
+
+DROP = """
+const transfer = new DataTransfer();
+for (const [name, text] of arguments[0]) transfer.items.add(new File([text], name));
+const target = document.getElementById('drop');
+for (const type of ['dragenter', 'dragover', 'drop']) {
+  target.dispatchEvent(new DragEvent(type, {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}
+"""
+
+# Presses Stop when the first piece of an answer is there.
+STOP_AT_TEXT = """
+new MutationObserver((_, observer) => {
+  if (!document.querySelector('.answer')?.textContent) return;
+  observer.disconnect();
+  document.getElementById('stop').click();
+}).observe(document.getElementById('turns'), {subtree: true, childList: true, characterData: true});
+"""
+
+# The contrast of each text on the page with what is behind it: the lowest, and whose it is.
+CONTRAST = """
+const parts = (color) => color.match(/[\\d.]+/g).map(Number);
+const light = (color) => parts(color).slice(0, 3).map((v) => v / 255)
+    .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const behind = (element) => {
+  const color = getComputedStyle(element).backgroundColor;
+  return parts(color)[3] === 0 ? behind(element.parentElement) : color;
+};
+let worst = [99, ''];
+const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+for (let node; (node = walk.nextNode());) {
+  const element = node.parentElement;
+  if (!node.data.trim() || !element.checkVisibility()) continue;
+  if (element.closest('.hidden, :disabled, noscript')) continue;
+  const [a, b] = [light(getComputedStyle(element).color), light(behind(element))].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < worst[0]) worst = [ratio, node.data.trim()];
+}
+return worst;
+"""
+
+
+def start_browser():
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                     "--disable-background-networking", "--disable-component-update", "--hide-scrollbars"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(service=Service(DRIVER), options=options)
+
+
+def pixels(png):
+    """Rows of (r, g, b) of a PNG that Chromium made: 8 bits, RGB or RGBA, not interlaced."""
+    at, data, n = 8, b"", 0
+    while at < len(png):
+        size, kind = struct.unpack(">I4s", png[at:at + 8])
+        if kind == b"IHDR":
+            width, _, _, color = struct.unpack(">IIBB", png[at + 8:at + 18])
+            n = {2: 3, 6: 4}[color]
+        elif kind == b"IDAT":
+            data += png[at + 8:at + 8 + size]
+        at += size + 12
+    data, before = zlib.decompress(data), bytearray(width * n)
+    for first in range(0, len(data), width * n + 1):
+        row = bytearray(data[first + 1:first + 1 + width * n])
+        for i in range(len(row)):
+            left, up, corner = row[i - n] if i >= n else 0, before[i], before[i - n] if i >= n else 0
+            guess = min((abs(up - corner), left), (abs(left - corner), up),
+                        (abs(left + up - 2 * corner), corner), key=lambda pair: pair[0])[1]
+            row[i] = (row[i] + (0, left, up, (left + up) // 2, guess)[data[first]]) % 256
+        yield [tuple(row[i:i + 3]) for i in range(0, len(row), n)]
+        before = row
+
+
+class Browser:
+    """The page as a person has it: what is there, what is clicked, what goes over the network."""
+
+    def __init__(self, driver):
+        self.driver, self.requests, self.console = driver, [], []
+
+    def cdp(self, command, **arguments):
+        return self.driver.execute_cdp_cmd(command, arguments)
+
+    def js(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def by_id(self, name):
+        return self.driver.find_element(By.ID, name)
+
+    def all(self, selector):
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def text(self, name):
+        """As it is shown, also where it is out of view."""
+        return self.js("return document.getElementById(arguments[0]).textContent", name).replace("\xa0", " ")
+
+    def texts(self, selector):
+        script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.textContent)"
+        return [text.replace("\xa0", " ") for text in self.js(script, selector)]
+
+    def open(self, url):
+        self.size(1280, 800)
+        self.media(("prefers-color-scheme", "light"))
+        self.driver.get(url)
+        self.js("sessionStorage.clear()")
+        self.driver.get(url)
+        self.js(WATCH)
+        self.wait("its figures", lambda: "trained" in self.text("facts") or self.text("store-error"))
+
+    def wait(self, what, condition, seconds=TIMEOUT):
+        end = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(StaleElementReferenceException):
+                if got := condition():
+                    return got
+            if time.monotonic() > end:
+                raise AssertionError(f"never came: {what}; the page: {self.by_id('status').text!r} "
+                                     f"{self.driver.find_element(By.TAG_NAME, 'body').text!r}")
+            time.sleep(0.02)
+
+    def size(self, width, height):
+        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def media(self, *features):
+        self.cdp("Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in features])
+
+    @contextlib.contextmanager
+    def network(self, latency=0, offline=False):
+        self.cdp("Network.enable")
+        speed = {"uploadThroughput": -1, "downloadThroughput": -1}
+        self.cdp("Network.emulateNetworkConditions", offline=offline, latency=latency, **speed)
+        try:
+            yield
+        finally:
+            self.cdp("Network.emulateNetworkConditions", offline=False, latency=0, **speed)
+
+    def press(self, *keys):
+        """Keys to whatever has the focus."""
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def focused(self):
+        return self.js("return document.activeElement.id || document.activeElement.className")
+
+    def tab_to(self, name):
+        """Tab until the element has the focus, which must be seen at each stop."""
+        for _ in range(40):
+            self.press(Keys.TAB)
+            outline = self.js("const at = document.activeElement, next = at.nextElementSibling;"
+                              "return [at, next].map((one) => one && getComputedStyle(one).outlineStyle)")
+            assert "solid" in outline, f"the focus on {self.focused()} is not seen: {outline}"
+            if self.focused() == name:
+                return
+        raise AssertionError(f"Tab never comes to {name}")
+
+    def set(self, name, value):
+        self.js("const [field, value] = arguments; field.value = value;"
+                "for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind, {bubbles: true}))",
+                self.by_id(name), value)
+
+    def ask(self, question):
+        self.by_id("question").send_keys(question + Keys.ENTER)
+
+    def asked(self, question, n_turns):
+        """Asks, and waits for the whole answer: its text."""
+        self.ask(question)
+        self.wait("the answer", lambda: len(self.all(".turn")) == n_turns and self.idle())
+        return self.js("return [...document.querySelectorAll('.answer')].pop().textContent")
+
+    def idle(self):
+        return not self.by_id("stop").is_displayed()
+
+    def figures(self):
+        return self.texts(".turn .figures")[-1]
+
+    def encode(self):
+        """Encodes what is there and waits for the end."""
+        self.by_id("encode").click()
+        self.wait("the context", lambda: self.by_id("encode").is_displayed() and
+                  self.text("encode-note").startswith("Encoded"))
+
+    def sent(self, path):
+        """The bodies of the requests of this test so far that ended in the path."""
+        self.collect()
+        return [json.loads(one["postData"]) for one in self.requests
+                if one["url"].endswith(path) and one["method"] == "POST"]
+
+    def collect(self):
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                self.requests.append(message["params"]["request"])
+        self.console += self.driver.get_log("browser")
+
+    def painted(self, element):
+        """The colours along the middle of an element, left to right."""
+        rows = list(pixels(base64.b64decode(element.screenshot_as_base64)))
+        return rows[len(rows) // 2]
+
+
+class Case(unittest.TestCase):
+    ARGUMENTS = ()
+    KEY = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = cls.enterClassContext(Server(*cls.ARGUMENTS, key=cls.KEY))
+        cls.driver = start_browser()
+        cls.addClassCleanup(cls.driver.quit)
+        cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+
+    def setUp(self):
+        for context in self.server.get("/v1/contexts").json()["data"]:
+            self.server.request("DELETE", "/v1/contexts/" + context["id"])
+        self.page = Browser(self.driver)
+        self.driver.get("about:blank")
+        self.page.collect()
+        self.page.requests, self.page.console = [], []
+        self.may_be_refused = False
+        self.page.open(self.server.url)
+
+    def tearDown(self):
+        """No test may have made the page talk to anybody else, or complain."""
+        self.page.collect()
+        self.assertTrue(self.page.requests)
+        for request in self.page.requests:
+            self.assertTrue(request["url"].startswith(self.server.url + "/"), request["url"])
+        for entry in self.page.console:
+            if not (self.may_be_refused and entry["source"] == "network"):
+                self.assertNotIn(entry["level"], ("SEVERE", "WARNING"), entry)
+
+    def text(self):
+        """A text that starts as no other test's does, so that nothing of it is in the store."""
+        return f"Log {self.id()}.\n{TEXT}"
+
+    def file(self, name, content=None):
+        content = self.text() if content is None else content
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def give(self, *paths):
+        self.page.by_id("files").send_keys("\n".join(paths))
+
+    def star(self):
+        self.page.set("attention", "star")
+        self.page.set("block-size", str(BLOCK))
+        self.page.set("temperature", "0")
+        self.page.set("max-tokens", "40")
+
+    def encoded(self):
+        self.star()
+        self.give(self.file("log.txt"))
+        self.page.wait("the document", lambda: self.page.all("#documents li"))
+        self.page.encode()
+
+
+class Documents(Case):
+    def names(self, *expected):
+        self.page.wait(f"{expected}", lambda: self.page.texts("#documents .name") == list(expected))
+
+    def test_a_file_dragged_into_the_window_is_a_document(self):
+        data = {"items": [], "files": [self.file("log.txt")], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            if kind == "drop":
+                self.page.wait("a mark", lambda: "over" in self.page.by_id("drop").get_attribute("class"))
+            self.page.cdp("Input.dispatchDragEvent", type=kind, x=700, y=300, data=data)
+        self.names("log.txt")
+        self.assertNotIn("over", self.page.by_id("drop").get_attribute("class"))
+
+    def test_several_documents_by_each_way_are_one_context(self):
+        self.page.js(DROP, [["a.txt", "First."], ["b.txt", "Caf\u00e9."]])
+        self.names("a.txt", "b.txt")
+        self.give(self.file("a.txt", "Third."))
+        self.names("a.txt", "b.txt", "a.txt (2)")
+        self.page.by_id("write").click()
+        self.page.by_id("text").send_keys("Fourth.")
+        self.page.by_id("add").click()
+        self.page.js("const clipboardData = new DataTransfer(); clipboardData.setData('text/plain', 'Fifth.');"
+                     "document.body.dispatchEvent(new ClipboardEvent('paste', {clipboardData, bubbles: true}))")
+        self.names("a.txt", "b.txt", "a.txt (2)", "Pasted text", "Pasted text (2)")
+        self.page.all("#documents button")[2].click()
+        self.names("a.txt", "b.txt", "Pasted text", "Pasted text (2)")
+        self.page.encode()
+        self.assertEqual([body["files"] for body in self.page.sent("/v1/contexts")], [[
+            {"name": "a.txt", "text": "First."}, {"name": "b.txt", "text": "Caf\u00e9."},
+            {"name": "Pasted text", "text": "Fourth."}, {"name": "Pasted text (2)", "text": "Fifth."}]])
+        self.assertEqual(self.page.text("subject"), "a.txt and 3 more")
+
+    def test_what_is_no_text_is_refused_by_its_name(self):
+        for name, content, said in [
+                ("nul.bin", b"ab\0cd", "nul.bin: not text: it has a NUL byte."),
+                ("latin1.txt", b"caf\xe9", "latin1.txt: not UTF-8 text."),
+                ("blank.txt", b" \n", "blank.txt: empty."),
+                ("paper.pdf", b"%PDF-1.4 x", "paper.pdf: a PDF, not text. pdftotext makes text of it.")]:
+            with self.subTest(name=name):
+                self.give(self.file(name, content))
+                self.page.wait("the line", lambda said=said: self.page.text("document-error") == said)
+                self.assertEqual(self.page.texts("#documents .name"), [])
+                self.assertFalse(self.page.by_id("encode").is_enabled())
+        self.give(self.file("nul.bin", b"\0"), self.file("log.txt"))
+        self.names("log.txt")
+        self.page.wait("the line", lambda: self.page.text("document-error").startswith("nul.bin: "))
+
+    def test_names_and_texts_are_never_markup(self):
+        evil = "<img src=x onerror=document.title='broken'>"
+        self.page.js(DROP, [[evil, "The <b>bold</b> fox. " * 20]])
+        self.names(evil)
+        self.page.set("max-tokens", "4")
+        self.page.encode()
+        self.assertEqual(self.page.text("subject"), evil)
+        self.page.asked(f"Why {evil}?", 1)
+        self.assertEqual(self.page.texts(".question"), [f"You asked: Why {evil}?"])
+        self.assertEqual(self.page.all("main img, aside img, .context img"), [])
+        self.assertEqual(self.driver.title, "Aster")
+
+
+class Encoding(Case):
+    def test_tiles_fill_one_after_the_other_behind_the_anchor(self):
+        self.encoded()
+        made = self.server.get("/v1/contexts").json()["data"][0]
+        self.assertGreater(made["blocks"], 1)
+        seen = self.page.js("return seen.tiles")
+        states = [one["filled"] for one in seen]
+        self.assertEqual({len(filled) for filled in states}, {made["blocks"]})
+        self.assertEqual(states, sorted(states))
+        self.assertTrue(any(filled[0] == 1 and filled[-1] == 0 for filled in states), states)
+        self.assertEqual(states[-1], [1] * made["blocks"])
+        for filled in states:  # a block is begun when those before it are done
+            self.assertEqual(filled, sorted(filled, reverse=True))
+        running = [one for one in seen if one["role"] == "progressbar" and one["now"]]
+        self.assertRegex(running[0]["text"], rf"^[\d,]+ of {made['tokens']:,} tokens, block \d+ of {made['blocks']}$")
+        self.assertTrue(all(re.match(r"[\d,]+ of [\d,]+ tokens( ·|$)", one["figures"].replace("\xa0", " "))
+                            for one in running), running)
+        self.assertTrue(any("tokens/s" in one["figures"] for one in running), running)
+        self.assertTrue(any(one["progress"].endswith("left") for one in running), running)
+        tiles = self.page.all(".tile")
+        self.assertEqual(["anchor" in tile.get_attribute("class").split() for tile in tiles],
+                         [True] + [False] * (made["blocks"] - 1))
+        self.assertEqual(self.page.texts(".tile .number")[:2], ["1 anchor", "2"])
+        self.assertEqual(self.page.by_id("tiles").get_attribute("role"), "img")
+        self.assertIn("anchor", self.page.by_id("tiles").get_attribute("aria-label"))
+
+    def test_what_is_filled_is_painted(self):
+        self.encoded()
+        time.sleep(0.5)  # the last tile's transition
+        anchor, block = (self.page.painted(bar) for bar in self.page.all(".tile .bar")[:2])
+        amber, blue = anchor[len(anchor) // 2], block[len(block) // 2]
+        self.assertGreater(amber[0], amber[2] + 100, amber)
+        self.assertGreater(blue[2], blue[0] + 100, blue)
+        self.assertEqual((anchor[3], anchor[-4]), (amber, amber))
+        self.assertEqual((block[2], block[-4]), (amber, blue))  # it is encoded behind the anchor
+        self.page.js("document.querySelectorAll('.tile')[1].style.setProperty('--filled', '50%')")
+        time.sleep(0.5)
+        half = self.page.painted(self.page.all(".tile .bar")[1])
+        self.assertEqual((half[len(half) * 2 // 5], half[len(half) * 3 // 5] == blue), (blue, False))
+
+    def test_an_encoding_can_be_cancelled_and_begun_again(self):
+        self.star()
+        self.give(self.file("log.txt"))
+        self.page.wait("the button", self.page.by_id("encode").is_enabled)
+        with self.page.network(HOLD):
+            self.page.by_id("encode").click()
+            self.assertEqual(self.page.focused(), "cancel")
+            self.page.press(Keys.ENTER)
+            self.page.wait("the line", lambda: self.page.text("document-error").startswith("Cancelled. "), 1)
+        self.assertTrue(self.page.by_id("encode").is_displayed())
+        self.assertEqual(self.page.texts("#documents .name"), ["log.txt"])
+        self.page.encode()
+        self.assertEqual(self.page.text("document-error"), "")
+        self.assertEqual(self.page.text("subject"), "log.txt")
+
+    def test_a_cancelled_encoding_says_where_it_was(self):
+        if WRITE_TINY_GGUF:
+            self.skipTest("the tiny model is done before anybody can cancel")
+        self.give(self.file("log.txt", self.text() * 9))
+        self.page.wait("the button", self.page.by_id("encode").is_enabled)
+        self.page.by_id("encode").click()
+        self.page.wait("a tile", lambda: self.page.js("return seen.tiles.length"))
+        self.page.by_id("cancel").click()
+        self.page.wait("the line", lambda: self.page.text("document-error"), 2)
+        self.assertRegex(self.page.text("document-error"), r"^Cancelled at [\d,]+ of [\d,]+ tokens\. ")
+
+    def test_dense_attention_is_one_tile_without_an_anchor(self):
+        self.page.set("attention", "dense")
+        self.give(self.file("log.txt"))
+        self.page.wait("the button", self.page.by_id("encode").is_enabled)
+        self.page.encode()
+        self.assertEqual(self.page.sent("/v1/contexts")[0]["attention"], "dense")
+        self.assertEqual((len(self.page.all(".tile")), len(self.page.all(".tile.anchor"))), (1, 0))
+        self.assertEqual(self.page.texts(".tile .number"), ["dense"])
+        self.assertFalse(self.page.by_id("legend").is_displayed())
+
+    def test_a_refused_context_is_one_line_and_the_documents_stay(self):
+        self.may_be_refused = True
+        self.star()
+        self.page.set("block-size", "99999999999")
+        self.give(self.file("log.txt"))
+        self.page.wait("the button", self.page.by_id("encode").is_enabled)
+        self.page.by_id("encode").click()
+        said = self.page.wait("the line", lambda: self.page.text("document-error"))
+        self.assertIn("block_size", said)
+        self.assertEqual(self.page.texts("#documents .name"), ["log.txt"])
+        self.page.set("block-size", "many")
+        self.page.by_id("encode").click()
+        self.page.wait("the line", lambda: self.page.text("document-error") ==
+                       'Block size "many": expected auto or a whole number.')
+        self.page.set("block-size", str(BLOCK))
+        self.page.encode()
+
+
+class Store(Case):
+    def test_a_context_is_chosen_and_deleted(self):
+        self.encoded()
+        self.page.wait("the memory", lambda: re.match(r"KV memory [\d.]+ [kMG]B of [\d.]+ [kMGT]B$",
+                                                      self.page.text("memory")))
+        first, second = self.page.all("#contexts .choice")
+        self.assertIn("log.txt", second.text)
+        first.find_element(By.TAG_NAME, "label").click()
+        self.assertEqual(self.page.text("subject"), "No document")
+        second.find_element(By.TAG_NAME, "label").click()
+        self.assertEqual(self.page.text("subject"), "log.txt")
+        delete = second.find_element(By.TAG_NAME, "button")
+        delete.click()
+        self.assertEqual(len(self.server.get("/v1/contexts").json()["data"]), 1)
+        self.assertEqual(delete.get_attribute("aria-label"), "Really delete log.txt?")
+        delete.click()
+        self.page.wait("its end", lambda: len(self.page.all("#contexts .choice")) == 1)
+        self.assertEqual(self.server.get("/v1/contexts").json()["data"], [])
+        self.assertEqual(self.page.text("subject"), "No document")
+
+    def test_contexts_of_others_are_there_too(self):
+        made = self.server.post("/v1/contexts", {"text": self.text(), "name": "theirs", "attention": "star",
+                                                 "block_size": BLOCK}).json()
+        self.page.open(self.server.url)
+        self.page.wait("the row", lambda: len(self.page.all("#contexts .choice")) == 2)
+        self.page.all("#contexts label")[1].click()
+        self.assertEqual(self.page.text("subject"), "theirs")
+        self.assertEqual(len(self.page.all(".tile")), made["blocks"])
+        self.page.set("max-tokens", "4")
+        self.page.asked("Why?", 1)
+        self.assertEqual(self.page.sent("/v1/chat/completions")[0]["context_id"], made["id"])
+
+
+class Chat(Case):
+    LONG = "Tell the whole story of the keeper, day by day, in many words."
+
+    def test_an_answer_streams_in_with_its_figures(self):
+        self.encoded()
+        answer = self.page.asked(self.LONG, 1)
+        self.assertTrue(answer.strip())
+        steps = [one for one in dict.fromkeys(self.page.js("return seen.answers")) if one]
+        self.assertGreater(len(steps), 2)
+        self.assertLess(len(steps[0]), len(answer) / 2)
+        for step in steps:
+            self.assertTrue(answer.startswith(step), step)
+        self.assertRegex(self.page.figures(), r"^TTFT [\d.]+ m?s · [\d,]+ of [\d,]+ tokens cached · "
+                                              r"[\d,.]+ tokens/s · \d+ tokens? of answer")
+        cached = int(self.page.figures().split(" · ")[1].split()[0].replace(",", ""))
+        self.assertGreaterEqual(cached, self.server.get("/v1/contexts").json()["data"][0]["tokens"] - 16)
+        body = self.page.sent("/v1/chat/completions")[0]
+        self.assertEqual((body["stream"], body["stream_options"]), (True, {"include_usage": True}))
+        self.assertEqual((body["temperature"], body["max_tokens"]), (0, 40))
+        self.assertEqual(body["messages"], [{"role": "user", "content": self.LONG}])
+        self.assertNotIn("attention", body)
+
+    def test_the_next_question_brings_the_earlier_turns_until_a_new_conversation(self):
+        self.encoded()
+        first = self.page.asked("Who read the gauge?", 1)
+        self.page.asked("When?", 2)
+        self.assertEqual(self.page.sent("/v1/chat/completions")[1]["messages"], [
+            {"role": "user", "content": "Who read the gauge?"}, {"role": "assistant", "content": first},
+            {"role": "user", "content": "When?"}])
+        self.page.by_id("fresh").click()
+        self.assertEqual((self.page.all(".turn"), self.page.focused()), ([], "question"))
+        self.page.asked("Why?", 1)
+        self.assertEqual(self.page.sent("/v1/chat/completions")[2]["messages"], [{"role": "user", "content": "Why?"}])
+
+    def test_stop_ends_an_answer_and_the_box_is_free_at_once(self):
+        self.page.set("max-tokens", "400")
+        self.page.set("temperature", "0")
+        self.page.js(STOP_AT_TEXT)
+        with self.page.network(HOLD):
+            self.page.ask(self.LONG)
+            self.page.by_id("question").send_keys("And th")  # typed while it answers
+            self.assertFalse(self.page.by_id("send").is_enabled())
+            self.page.by_id("question").send_keys(Keys.ENTER)
+            self.page.wait("some text", lambda: self.page.texts(".answer")[-1:] > [""])
+        self.page.wait("the end", self.page.idle, 1)
+        self.assertEqual(len(self.page.all(".turn")), 1)
+        self.assertTrue(self.page.figures().endswith("stopped"), self.page.figures())
+        self.assertEqual(self.page.focused(), "question")
+        partial = self.page.js("return document.querySelector('.answer').textContent")
+        time.sleep(0.3)
+        self.assertEqual(self.page.texts(".answer")[0], partial.replace("\xa0", " "))
+        self.page.set("max-tokens", "4")
+        self.page.asked("en?", 2)
+        self.assertEqual(self.page.sent("/v1/chat/completions")[1]["messages"][1:], [
+            {"role": "assistant", "content": partial}, {"role": "user", "content": "And then?"}])
+
+    def test_stop_drops_what_came_with_the_last_piece(self):
+        self.page.js(STOP_AT_TEXT)
+        self.page.js("""
+          const chunk = (content) => `data: ${JSON.stringify({choices: [{index: 0, delta: {content}}]})}\\n\\n`;
+          const real = window.fetch;
+          window.fetch = async (path, options) => path.endsWith('completions')
+              ? new Response(Array(100).fill('word ').map(chunk).join('') + 'data: [DONE]\\n\\n')
+              : real(path, options);
+        """)
+        self.page.ask("Count.")
+        self.page.wait("the end", lambda: self.page.texts(".turn .figures")[-1:] and "stopped" in self.page.figures())
+        self.assertIn(self.page.texts(".answer")[0].count("word"), range(1, 10))
+
+    def test_the_end_of_the_conversation_stays_in_view(self):
+        self.page.set("max-tokens", "4")
+        where = ("return [document.querySelector('.turn:last-child .figures').getBoundingClientRect().bottom,"
+                 "document.getElementById('ask').getBoundingClientRect().top, innerHeight]")
+        for n, width in enumerate((1280, 360), 1):
+            self.page.size(width, 700)
+            self.page.set("question", "line\n" * 60 + "?")
+            self.page.by_id("question").send_keys("")
+            self.page.asked("", n)
+            self.page.wait("the end in view", lambda: self.page.js(where)[0] <= self.page.js(where)[1], 2)
+            self.assertLess(*self.page.js(where)[1:])
+            self.page.js("document.querySelector('.turn').scrollIntoView()")  # and lets go when one scrolls up
+            self.page.wait("the start", lambda: self.page.js(where)[0] > self.page.js(where)[1], 2)
+
+    def test_a_chat_needs_no_document(self):
+        self.page.set("max-tokens", "4")
+        self.page.set("attention", "dense")
+        self.assertTrue(self.page.by_id("hello").is_displayed())
+        self.page.asked("Who are you?", 1)
+        self.assertFalse(self.page.by_id("hello").is_displayed())
+        body = self.page.sent("/v1/chat/completions")[0]
+        self.assertNotIn("context_id", body)
+        self.assertEqual(body["attention"], "dense")
+
+    def test_each_context_has_a_conversation_of_its_own(self):
+        self.page.set("max-tokens", "4")
+        self.page.asked("Who are you?", 1)
+        self.encoded()
+        self.assertEqual(self.page.all(".turn"), [])
+        self.page.all("#contexts label")[0].click()
+        self.assertEqual(self.page.texts(".question"), ["You asked: Who are you?"])
+
+
+class Errors(Case):
+    def setUp(self):
+        super().setUp()
+        self.may_be_refused = True
+
+    def check_kept(self, question, said):
+        line = self.page.wait("the line", lambda: self.page.text("ask-error"))
+        self.assertIn(said, line)
+        self.assertNotIn("\n", line)
+        self.page.wait("the text", lambda: self.page.by_id("question").get_attribute("value") == question)
+        self.assertTrue(self.page.by_id("send").is_enabled())
+
+    def test_a_refused_question_is_one_line_and_nothing_typed_is_lost(self):
+        self.page.set("temperature", "9")
+        self.page.ask("What is it?")
+        self.check_kept("What is it?", "temperature")
+        self.page.set("temperature", "hot")
+        self.page.press(Keys.ENTER)
+        self.page.wait("the line", lambda: 'Temperature "hot": expected' in self.page.text("ask-error"))
+        self.check_kept("What is it?", "Temperature")
+        self.page.set("temperature", "0")
+        self.page.set("max-tokens", "4")
+        self.page.asked("", 1)  # the text is there, Enter asks
+        self.assertEqual(self.page.text("ask-error"), "")
+        self.assertEqual(self.page.sent("/v1/chat/completions")[-1]["messages"],
+                         [{"role": "user", "content": "What is it?"}])
+
+    def test_a_context_that_went_is_said_and_its_conversation_goes_on(self):
+        self.encoded()
+        self.page.asked("Who read the gauge?", 1)
+        context = self.server.get("/v1/contexts").json()["data"][0]["id"]
+        self.server.request("DELETE", "/v1/contexts/" + context)
+        self.page.ask("When?")
+        self.check_kept("When?", "no such context")
+        self.page.wait("its end", lambda: self.page.text("subject") == "Gone from the store")
+        self.page.by_id("encode").click()
+        self.page.wait("the context", lambda: self.page.text("subject") == "log.txt")
+        self.assertEqual(self.page.texts(".question")[0], "You asked: Who read the gauge?")
+        self.page.by_id("send").click()
+        self.page.wait("the answer", lambda: self.page.idle() and "of answer" in self.page.figures())
+        self.assertEqual(len(self.page.sent("/v1/chat/completions")[-1]["messages"]), 3)
+
+    def test_a_server_that_is_not_there_is_said(self):
+        with self.page.network(offline=True):
+            self.page.ask("Are you there?")
+            self.check_kept("Are you there?", "The server does not answer.")
+        self.page.set("max-tokens", "4")
+        self.page.asked("", 1)
+
+
+class Key(Case):
+    KEY = "sesame"
+
+    def test_a_key_is_asked_for_and_kept_in_this_tab_only(self):
+        self.may_be_refused = True
+        self.page.wait("the line", lambda: "key" in self.page.text("store-error").lower())
+        self.page.wait("the field", self.page.by_id("key").is_displayed)
+        self.page.by_id("key").send_keys(self.KEY + Keys.TAB)
+        self.page.wait("the figures", lambda: self.page.text("memory").startswith("KV memory"))
+        self.assertEqual(self.page.text("store-error"), "")
+        self.page.set("max-tokens", "4")
+        self.page.asked("Who are you?", 1)
+        self.assertEqual(self.page.js("return [localStorage.length, document.cookie]"), [0, ""])
+        self.assertNotIn(self.KEY, "".join(one["url"] for one in self.page.requests))
+
+
+class Everyone(Case):
+    def check_no_sideways_scroll(self, state):
+        for width in (360, 320):
+            self.page.size(width, 640)
+            wide = self.page.js("""
+                return [...document.querySelectorAll('button, input, select, textarea, .tile, .answer')]
+                    .filter((one) => one.offsetWidth > 1)
+                    .map((one) => Math.ceil(one.getBoundingClientRect().right))
+                    .concat(document.documentElement.scrollWidth);""")
+            self.assertLessEqual(max(wide), width, state)
+
+    def test_a_narrow_screen_never_scrolls_sideways(self):
+        self.check_no_sideways_scroll("empty")
+        self.page.js(DROP, [["a-name-without-any-space-that-is-very-long-" * 3 + ".txt", self.text()]])
+        self.star()
+        self.page.wait("the button", self.page.by_id("encode").is_enabled)
+        self.page.encode()
+        self.page.js("document.getElementById('settings').open = true")
+        self.check_no_sideways_scroll("encoded, with the settings open")
+        self.page.asked("W" * 200 + "?", 1)
+        self.check_no_sideways_scroll("answered")
+
+    def test_the_colours_follow_the_scheme_and_can_be_read(self):
+        self.encoded()
+        self.page.asked("Who?", 1)
+        self.page.set("temperature", "hot")
+        self.page.ask("Who?")
+        back = {}
+        for scheme in ("light", "dark"):
+            self.page.media(("prefers-color-scheme", scheme))
+            back[scheme] = self.page.painted(self.page.by_id("end"))[0]
+            ratio, text = self.page.js(CONTRAST)
+            self.assertGreaterEqual(ratio, 4.5, f"{scheme}: {text!r}")
+        self.assertGreater(min(back["light"]), 200, back)
+        self.assertLess(max(back["dark"]), 60, back)
+
+    def test_a_keyboard_is_enough(self):
+        page = self.page
+        self.star()
+        page.set("max-tokens", "400")
+        page.js("document.activeElement.blur()")
+        page.tab_to("write")
+        page.press(Keys.ENTER)
+        self.assertEqual(page.focused(), "text")
+        page.press(self.text()[:1500])
+        page.tab_to("add")
+        page.press(Keys.ENTER)
+        self.assertEqual(page.focused(), "encode")
+        page.press(Keys.ENTER)
+        page.wait("the context", lambda: page.text("subject") == "Pasted text")
+        self.assertEqual(page.focused(), "question")
+        page.press("Who")
+        ActionChains(self.driver).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+        page.press("are you? Say much.")
+        self.assertEqual(page.all(".turn"), [])
+        with page.network(HOLD):
+            page.press(Keys.ENTER)
+            self.assertFalse(page.idle())
+            page.press(Keys.ESCAPE)
+            page.wait("the end", page.idle, 1)
+        self.assertEqual(page.figures(), "stopped")
+        self.assertEqual(page.focused(), "question")
+        self.assertEqual(page.by_id("question").get_attribute("value"), "Who\nare you? Say much.")
+        self.assertEqual(page.sent("/v1/chat/completions")[0]["messages"][-1]["content"], "Who\nare you? Say much.")
+
+    def test_a_screen_reader_is_told_enough_and_not_each_token(self):
+        self.encoded()
+        answer = self.page.asked(Chat.LONG, 1)
+        said = list(dict.fromkeys(self.page.js("return seen.status")))
+        self.assertEqual([one for one in said if one][0], "Encoding begins")
+        self.assertTrue(any(one.startswith("Encoded: ") for one in said), said)
+        self.assertEqual(said[-2:], ["Waiting for the answer", "The answer is complete"])
+        self.assertLess(len(said), 10)
+        live = self.page.js("return [...document.querySelectorAll('[aria-live], [role=alert], [role=status], "
+                            "[role=log]')].map((one) => one.textContent)")
+        self.assertFalse([text for text in live if answer in text])
+        nodes = self.page.cdp("Accessibility.getFullAXTree")["nodes"]
+        named = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if "role" in node}
+        roles = {"button", "textbox", "combobox", "radio", "checkbox", "region", "complementary", "image"}
+        self.assertEqual([role for role, name in named if role in roles and not name], [])
+        self.assertLessEqual({"banner", "main", "complementary", "region", "status"}, {role for role, _ in named})
+        self.assertLessEqual({("textbox", "Question"), ("button", "Ask"), ("radio", "log.txt")},
+                             {(role, name.split("\n")[0].split(" 1")[0]) for role, name in named} |
+                             {(role, "log.txt") for role, name in named if name.startswith("log.txt")})
+
+    def test_motion_is_left_out_when_asked(self):
+        self.encoded()
+        style = "return getComputedStyle(document.querySelector('.fill')).transitionDuration"
+        self.assertNotEqual(self.page.js(style), "0s")
+        self.page.media(("prefers-reduced-motion", "reduce"))
+        self.assertEqual(self.page.js(style), "0s")
+
+    def test_the_policy_keeps_strangers_out(self):
+        policy = self.server.get("/").headers["Content-Security-Policy"]
+        self.assertIn("default-src 'self'", policy)
+        self.assertNotIn("unsafe", policy)
+        for path, kind in [("/", "text/html"), ("/style.css", "text/css"), ("/app.js", "text/javascript"),
+                           ("/icon.svg", "image/svg+xml")]:
+            self.assertEqual(self.server.get(path).headers.get_content_type(), kind, path)
+
+
+def screenshots(folder):
+    """What the page looks like, at work on the document that comes with Aster."""
+    os.makedirs(folder, exist_ok=True)
+    with Server() as server:
+        page = Browser(start_browser())
+        try:
+            page.open(server.url)
+
+            def save(name, seconds=0.4):
+                time.sleep(seconds)  # for transitions
+                page.driver.save_screenshot(os.path.join(folder, name + ".png"))
+
+            save("page-empty")
+            page.by_id("files").send_keys(os.path.abspath(DOCUMENT))
+            page.wait("the document", lambda: page.all("#documents li"))
+            page.by_id("encode").click()
+            begun = "return document.querySelectorAll('.tile.begun').length"
+            page.wait("the second tile", lambda: page.js(begun) > 1)
+            save("page-encoding")
+            page.wait("the context", lambda: page.text("subject") == "skarholm.txt")
+            page.set("temperature", "0")
+            page.set("max-tokens", "120")
+            page.asked("What is the special magic number for the lighthouse mentioned in the provided text?", 1)
+            save("page-light")
+            page.media(("prefers-color-scheme", "dark"))
+            save("page-dark")
+            page.media(("prefers-color-scheme", "light"))
+            page.size(360, 780)
+            save("page-narrow")
+        finally:
+            page.driver.quit()
+
+
+if __name__ == "__main__":
+    screenshots(sys.argv[2]) if sys.argv[1:2] == ["--screenshots"] else main()
