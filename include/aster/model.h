@@ -24,9 +24,9 @@ struct ModelOptions {
   // kOneDnn takes bf16 where the CPU multiplies it, else f32. bf16 on another CPU is for
   // comparison.
   enum class Linear { kAuto, kGgml, kOneDnn, kOneDnnF32, kOneDnnBf16 } linear = Linear::kAuto;
-  int max_sessions = 1;  // most sessions that decode in one pass; see aster/session.h
+  int max_sessions = 1;       // most sessions that decode in one pass; see aster/session.h
   std::string chat_template;  // Jinja; empty: the model's own
-  bool verbose = false;  // llama.cpp's own log to standard error
+  bool verbose = false;       // llama.cpp's own log to standard error
 };
 
 struct ModelInfo {
@@ -40,8 +40,9 @@ struct ModelInfo {
   std::int64_t head_dim = 0;  // of K
   std::int64_t head_dim_v = 0;
   std::int64_t n_vocab = 0;
-  std::int64_t n_ctx_train = 0;     // longest context the model was trained for, in tokens
-  std::int64_t sliding_window = 0;  // tokens, 0 = none
+  std::int64_t max_token_bytes = 0;  // of the longest token's text
+  std::int64_t n_ctx_train = 0;      // longest context the model was trained for, in tokens
+  std::int64_t sliding_window = 0;   // tokens, 0 = none
   std::int64_t n_sliding_layers = 0;
   std::int64_t kv_bytes_per_token = 0;  // of Aster's store, all layers, K and V in bf16
   bool has_chat_template = false;

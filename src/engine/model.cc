@@ -76,6 +76,10 @@ Result<Model> Model::Load(const std::string& path, const ModelOptions& options) 
   if (!pass) return pass.error();
   state->pass = std::move(*pass);
   state->info = state->llama->Info();
+  for (Token token = 0; token < state->info.n_vocab; ++token) {
+    const auto n_bytes = static_cast<std::int64_t>(state->llama->Piece(token, true).size());
+    state->info.max_token_bytes = std::max(state->info.max_token_bytes, n_bytes);
+  }
   state->has_position_table = HasPositionTable(state->llama->get());
   AddAttentionFacts(*state->pass, &state->info);
   return Model(std::move(state));

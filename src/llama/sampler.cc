@@ -58,6 +58,11 @@ double LogSum(std::span<const float> logits) {
 
 Status CheckGrammar(const Grammar& grammar, const LlamaModel& model) {
   if (grammar.text.empty()) return Ok();
+  if (grammar.text.size() > kMaxGrammarBytes) {
+    return InvalidArgument("the grammar (of a schema or of tools) has " +
+                           std::to_string(grammar.text.size()) + " bytes, expected at most " +
+                           std::to_string(kMaxGrammarBytes));
+  }
   try {
     TakeLlamaError();
     const std::unique_ptr<llama_sampler, decltype(&llama_sampler_free)> sampler(

@@ -40,7 +40,9 @@ class Sampler {
   std::unique_ptr<std::vector<llama_token_data>> candidates_;  // kept from draw to draw
 };
 
-// Errors: kInvalidArgument for a grammar that llama.cpp can't read.
+// A token takes longer, the longer the grammar is.
+inline constexpr std::size_t kMaxGrammarBytes = 32 << 10;
+// Errors: kInvalidArgument for a grammar that is longer, or that llama.cpp can't read.
 Status CheckGrammar(const Grammar& grammar, const LlamaModel& model);
 
 // The n most likely tokens with the natural logs of their probabilities, best first.

@@ -38,7 +38,12 @@ std::optional<std::size_t> FindKey(const std::vector<std::string>& keys,
 
 bool IsLoopbackHost(std::string_view host) {
   const std::string name = Lower(host);
-  for (const std::string_view own : {"localhost", "127.0.0.1", "[::1]"}) {
+  const std::size_t port = name.rfind(':');
+  const bool is_v4 = name.starts_with("127.") &&
+                     name.substr(0, port).find_first_not_of("0123456789.") == std::string::npos;
+  const std::string v4 = is_v4 ? name.substr(0, port) : "127.0.0.1";
+  for (const std::string_view own :
+       {std::string_view("localhost"), std::string_view(v4), std::string_view("[::1]")}) {
     if (!name.starts_with(own)) continue;
     const std::string_view rest = std::string_view(name).substr(own.size());
     const bool is_port = rest.starts_with(':') && rest.size() > 1 &&

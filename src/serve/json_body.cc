@@ -2,15 +2,22 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace aster::serve {
 namespace {
 
-// Of arrays and objects, as far as the brackets tell: what is in a string does not count.
-int DepthOf(std::string_view body) {
-  int depth = 0, deepest = 0;
+struct Shape {
+  int depth = 0;             // of arrays and objects
+  std::int64_t n_names = 0;  // of the object with the most
+};
+
+// As far as brackets and colons tell: what is in a string does not count.
+Shape ShapeOf(std::string_view body) {
+  Shape shape;
+  std::vector<std::int64_t> n_names;  // of what is open
   bool in_string = false;
-  for (std::size_t i = 0; i < body.size(); ++i) {
+  for (std::size_t i = 0; i < body.size() && shape.depth <= kMaxJsonDepth; ++i) {
     const char c = body[i];
     if (in_string) {
       if (c == '\\') ++i;
@@ -18,12 +25,15 @@ int DepthOf(std::string_view body) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '{' || c == '[') {
-      deepest = std::max(deepest, ++depth);
-    } else if (c == '}' || c == ']') {
-      --depth;
+      n_names.push_back(0);
+      shape.depth = std::max(shape.depth, static_cast<int>(n_names.size()));
+    } else if ((c == '}' || c == ']') && !n_names.empty()) {
+      n_names.pop_back();
+    } else if (c == ':' && !n_names.empty()) {
+      shape.n_names = std::max(shape.n_names, ++n_names.back());
     }
   }
-  return deepest;
+  return shape;
 }
 
 std::string Number(double value) { return Json(value).dump(); }
@@ -32,10 +42,17 @@ std::string Number(double value) { return Json(value).dump(); }
 
 ApiResult<Json> ParseBody(std::string_view body) {
   if (body.empty()) return ApiError{400, "the body is empty: expected a JSON object", {}};
-  if (const int depth = DepthOf(body); depth > kMaxJsonDepth) {
+  const Shape shape = ShapeOf(body);
+  if (shape.depth > kMaxJsonDepth) {
     return ApiError{400,
-                    "the body is nested " + std::to_string(depth) + " deep: expected at most " +
-                        std::to_string(kMaxJsonDepth),
+                    "the body is nested more than " + std::to_string(kMaxJsonDepth) +
+                        " deep: expected at most that",
+                    {}};
+  }
+  if (shape.n_names > kMaxJsonNames) {
+    return ApiError{400,
+                    "the body has an object of " + std::to_string(shape.n_names) +
+                        " names: expected at most " + std::to_string(kMaxJsonNames),
                     {}};
   }
   try {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "serve/schema_limits.h"
+
 namespace aster::serve {
 namespace {
 
@@ -204,6 +206,9 @@ Json ReadTools(Fields& fields) {
                                  "digits, _ or -");
       break;
     }
+    if (!PatternsAreTame(function)) {
+      fields.Refuse("tools", "patterns whose nested repetitions multiply to at most 1000");
+    }
     tools.push_back(tool);
     Json& copy = tools.back()["function"];
     if (copy.value("description", Json()).is_null()) copy["description"] = "";
@@ -251,6 +256,9 @@ void ReadFormat(Fields& fields, ChatRequest& chat) {
     fields.Refuse("response_format",
                   "a type of text, json_object, or json_schema with json_schema.schema");
     return;
+  }
+  if (!PatternsAreTame(schema)) {
+    fields.Refuse("response_format", "patterns whose nested repetitions multiply to at most 1000");
   }
   chat.json_schema = schema.empty() ? R"({"type": "object"})" : schema.dump();
 }

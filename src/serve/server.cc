@@ -134,6 +134,7 @@ class Server::Impl {
   std::shared_ptr<Ticket> Submit(const Request& request, Response& response, Model::Prompt prompt,
                                  AnswerRequest common, const std::string& context_id);
   std::shared_ptr<Ticket> Queue(Response& response, Job job);
+  bool FitsInBytes(Response& response, std::size_t n_bytes, bool allow_long) const;
   StreamOptions StreamOf(const AnswerRequest& common, const char* prefix) const;
   void Stream(const Request& request, Response& response, std::shared_ptr<Ticket> ticket,
 
@@ -160,7 +161,7 @@ void Server::Impl::SetLimits() {
   http_->set_write_timeout(kWriteTimeout);
   http_->set_keep_alive_max_count(1000);
   const auto most = static_cast<std::size_t>(options_.scheduler.max_running +
-                                             options_.scheduler.max_waiting + 64);
+                                             options_.scheduler.max_waiting + 512);
   http_->new_task_queue = [most] { return new httplib::ThreadPool(16, most, 512); };
   http_->set_default_headers(
       {{"X-Content-Type-Options", "nosniff"},
@@ -275,7 +276,10 @@ void Server::Impl::Log(const std::string& method, const std::string& path, int s
   log.method = method;
   log.route = route != nullptr ? route->path : "other";
   log.status = status;
-  log.seconds = std::chrono::duration<double>(Ticket::Clock::now() - work.start).count();
+  // What the library refuses by itself never came to Guard.
+  const bool was_guarded = work.start != Ticket::Clock::time_point();
+  const auto seconds = std::chrono::duration<double>(Ticket::Clock::now() - work.start);
+  log.seconds = was_guarded ? seconds.count() : 0;
   if (work.ticket != nullptr) {
     work.ticket->Read([&log](const TicketState& state) {
       log.n_prompt = state.n_prompt;
@@ -379,6 +383,17 @@ void Server::Impl::Detokenize(const Request& request, Response& response) const 
   Answer(response, {{"content", model_.Detokenize(tokens)}});
 }
 
+// A text that is too long however it is tokenised is refused before that takes time and memory.
+bool Server::Impl::FitsInBytes(Response& response, std::size_t n_bytes, bool allow_long) const {
+  const ModelInfo& info = model_.info();
+  // Of JSON: an escape sequence ("\\u0001") is six bytes for one.
+  const auto n_text = static_cast<std::int64_t>(n_bytes / 6);
+  if (allow_long || n_text <= info.n_ctx_train * info.max_token_bytes) return true;
+  const Status too_long = model_.CheckLength(n_text / info.max_token_bytes, false);
+  Refuse(response, {400, "a text of at least " + too_long.error().message, {}});
+  return false;
+}
+
 std::shared_ptr<Ticket> Server::Impl::Queue(Response& response, Job job) {
   ApiResult<std::shared_ptr<Ticket>> submitted = scheduler_.Submit(std::move(job));
   if (const ApiError* error = ErrorOf(submitted)) {
@@ -424,6 +439,7 @@ void Server::Impl::Chat(const Request& request, Response& response) {
   ApiResult<ChatCall> read = ReadChatCall(std::get<Json>(body), options_.defaults);
   if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
   ChatCall& call = std::get<ChatCall>(read);
+  if (!FitsInBytes(response, call.chat.messages.size(), call.common.allow_long)) return;
   if (!call.context_id.empty()) {
     const auto context = store_.Find(Tenant(request), call.context_id);
     if (!context) {
@@ -433,7 +449,10 @@ void Server::Impl::Chat(const Request& request, Response& response) {
     GoOnBehind(context->messages, call);
   }
   Result<ChatPrompt> chat = BuildChat(model_, call.chat);
-  if (!chat) return Refuse(response, FromError(chat.error()));
+  if (!chat) {
+    const bool is_question = chat.error().message.starts_with("question:");
+    return Refuse(response, FromError(chat.error(), is_question ? "question" : ""));
+  }
   AskOptions& answer = call.common.answer;
   answer.sampling.grammar = std::move(chat->grammar);
   answer.shown_tokens = std::move(chat->shown_tokens);
@@ -459,6 +478,9 @@ void Server::Impl::Completion(const Request& request, Response& response) {
   ApiResult<CompletionCall> read = ReadCompletionCall(std::get<Json>(body), options_.defaults);
   if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
   CompletionCall& call = std::get<CompletionCall>(read);
+  if (!FitsInBytes(response, call.context.size() + call.prompt.size(), call.common.allow_long)) {
+    return;
+  }
   Result<Model::Prompt> prompt = model_.CutPrompt(call.context + call.prompt, call.context.size());
   if (!prompt) return Refuse(response, FromError(prompt.error()));
   const StreamOptions stream = StreamOf(call.common, "cmpl-");
@@ -478,6 +500,7 @@ void Server::Impl::MakeContext(const Request& request, Response& response) {
   ApiResult<ContextCall> read = ReadContextCall(std::get<Json>(body), options_.defaults);
   if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
   ContextCall& call = std::get<ContextCall>(read);
+  if (!FitsInBytes(response, call.messages.size(), call.allow_long)) return;
   Result<std::vector<Token>> tokens = BuildChatContext(model_, call.messages);
   if (!tokens) return Refuse(response, FromError(tokens.error()));
   const auto n = static_cast<std::int64_t>(tokens->size());

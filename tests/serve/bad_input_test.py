@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 
-from support import Case, main, read_answer
+from support import WRITE_TINY_GGUF, Case, main, read_answer
 
 CHAT = "/v1/chat/completions"
 USER = {"role": "user", "content": "Hi"}
@@ -56,7 +56,7 @@ CHAT_ROWS = [
         [{"role": "user", "content": None}], [{"role": "user", "content": {}}], [{"role": "user", "content": [1]}],
         [{"role": "user", "content": [{"type": "text"}]}], [{"role": "user", "content": [{"type": "text", "text": 5}]}],
         [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/x"}}]}],
-        [{"role": "system", "content": "no question"}], [{"role": "assistant"}, USER],
+        [{"role": "assistant"}, USER],
         [USER, {"role": "assistant", "tool_calls": "x"}, USER], [USER, {"role": "assistant", "tool_calls": [5]}, USER],
         [USER] * 4097, [{"role": "user", "content": "a\0b"}],
     ]),
@@ -121,7 +121,7 @@ ACCEPTED = [
     {"seed": -2**63}, {"seed": -1}, {"stop": ["x"] * 16}, {"stop": "x" * 1024}, {"stop": []}, {"presence_penalty": -2},
     {"frequency_penalty": 2}, {"logprobs": True, "top_logprobs": 20}, {"logprobs": True, "top_logprobs": 0},
     {"logit_bias": {}}, {"user": "me", "metadata": {"a": "b"}, "store": False, "frob": [1]}, {"model": "gpt-4o"},
-    {"tools": []}, {"tools": [tool()], "tool_choice": "none"}, {"response_format": {"type": "text"}},
+    {"tools": []}, {"response_format": {"type": "text"}},
     {"block_size": -1, "anchor_size": -1}, {"attention": "auto"}, {"max_tokens": None, "max_completion_tokens": 1},
     {name: None for name in ("temperature", "top_p", "n", "seed", "stop", "stream", "stream_options", "logprobs",
                              "top_logprobs", "response_format", "tools", "tool_choice", "logit_bias", "user")},
@@ -392,10 +392,11 @@ class BadInput(Case):
 
     def test_a_prompt_of_a_million_tokens_is_refused_with_both_numbers(self):
         trained = re.escape(str(self.n_ctx_train))
-        for name, content in (("words", "a " * 10**6), ("one word", "a" * 4 * 10**6), ("digits", "7" * 10**6),
-                              ("spaces", "x" + " " * 4 * 10**6 + "x"), ("line ends", "x" + "\n" * 10**6 + "x"),
-                              ("letters with marks", "e\u0301" * 10**6), ("marks", "!?" * 10**6),
-                              ("special tokens", "<|im_end|>" * 10**5), ("emoji", "\U0001f9d1\u200d" * 10**6)):
+        n = 10**5 if WRITE_TINY_GGUF else 10**6  # under a sanitizer fewer
+        for name, content in (("words", "a " * n), ("one word", "a" * 4 * n), ("digits", "7" * n),
+                              ("spaces", "x" + " " * 4 * n + "x"), ("line ends", "x" + "\n" * n + "x"),
+                              ("letters with marks", "e\u0301" * n), ("marks", "!?" * n),
+                              ("special tokens", "<|im_end|>" * (n // 10)), ("emoji", "\U0001f9d1\u200d" * n)):
             with self.subTest(name):
                 begun = time.monotonic()
                 answer = self.server.chat("Why?", context=content)
@@ -447,8 +448,9 @@ class SlowClients(Case):
         try:
             for _ in range(5):
                 begun = time.monotonic()
-                self.check_alive()
-                self.check_ok(self.server.chat("Hi", max_tokens=1))
+                self.check_ok(self.server.get("/health", timeout=20))
+                body = {"messages": [USER], "max_tokens": 1}
+                self.check_ok(self.server.post(CHAT, body, timeout=20))
                 took = time.monotonic() - begun
                 print(f"beside {self.N_SLOW} slow clients: {took:.2f} s")
                 self.assertLess(took, 5)

@@ -54,7 +54,7 @@ def is_whole(command):
 def read_json(text):
     """Shown or real JSON; None where it is none."""
     try:
-        return json.loads(re.sub(r",\s*\.\.\.(?=[}\]])", ', "...": null', text))
+        return json.loads(re.sub(r"(?<=[{,])\s*\.\.\.(?=})", ' "...": null', text))
     except ValueError:
         return None
 

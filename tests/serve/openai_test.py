@@ -1,12 +1,15 @@
 """The official client of OpenAI gets along with the server, whatever of it the server offers."""
 
 import json
+import os
 import re
+import tempfile
 
 import jsonschema
 import openai
 
-from support import Case, main
+from support import MODEL, Case, Server, main
+from tool_model import write_tool_model
 
 FACT = "The harbour is quiet. The pass key is 71432. Remember it: 71432 is the pass key. The nets are dry."
 ASK = [{"role": "system", "content": FACT}, {"role": "user", "content": "What is the pass key?"}]
@@ -193,8 +196,8 @@ class OpenAI(Client):
     def test_json_mode_gives_an_object(self):
         for stream in (False, True):
             with self.subTest(stream=stream):
-                got = self.chat([{"role": "user", "content": "Describe a cat as JSON with the key name."}],
-                                response_format={"type": "json_object"}, max_tokens=1000, stream=stream)
+                got = self.chat([{"role": "user", "content": 'Give me the JSON object {"city": "Oslo", "n": 3}.'}],
+                                response_format={"type": "json_object"}, max_tokens=200, stream=stream)
                 if stream:
                     text = "".join(part.choices[0].delta.content or "" for part in got)
                 else:
@@ -211,59 +214,10 @@ class OpenAI(Client):
                     self.assertEqual(got.finish_reason, "stop")
                     jsonschema.validate(json.loads(got.message.content), schema)
 
-    def check_call(self, choice, names):
-        self.assertEqual(choice.finish_reason, "tool_calls")
-        self.assertTrue(choice.message.tool_calls)
-        for call in choice.message.tool_calls:
-            self.assertEqual(call.type, "function")
-            self.assertTrue(call.id)
-            self.assertIn(call.function.name, names)
-            jsonschema.validate(json.loads(call.function.arguments),
-                                TOOLS[call.function.name]["function"]["parameters"])
-
-    def test_a_tool_is_called_as_it_must_be(self):
-        question = [{"role": "user", "content": "What is the weather in Oslo?"}]
-        named = [({"type": "function", "function": {"name": name}}, {name}) for name in TOOLS]
-        for choice, names in (("required", set(TOOLS)), *named):
-            for temperature in (0, 1.0):
-                with self.subTest(choice=choice, temperature=temperature):
-                    got = self.chat(question, tools=list(TOOLS.values()), tool_choice=choice, max_tokens=300, seed=1,
-                                    temperature=temperature, parallel_tool_calls=False)
-                    self.check_call(got.choices[0], names)
-                    self.assertEqual(len(got.choices[0].message.tool_calls), 1)
-
-    def test_a_streamed_call_is_the_same_call(self):
-        more = {"messages": [{"role": "user", "content": "What is the weather in Oslo?"}], "tools": [WEATHER],
-                "tool_choice": "required", "max_tokens": 300}
-        whole = self.chat(**more).choices[0]
-        self.check_call(whole, {"get_weather"})
-        name, arguments, ends = "", "", []
-        for chunk in self.chat(**more, stream=True):
-            choice = chunk.choices[0]
-            ends += [choice.finish_reason] if choice.finish_reason else []
-            for call in choice.delta.tool_calls or []:
-                self.assertEqual(call.index, 0)
-                name += call.function.name or ""
-                arguments += call.function.arguments or ""
-        self.assertEqual(ends, ["tool_calls"])
-        self.assertEqual((name, json.loads(arguments)),
-                         ("get_weather", json.loads(whole.message.tool_calls[0].function.arguments)))
-
-    def test_the_result_of_a_tool_is_part_of_the_query(self):
-        function = {"name": "get_weather", "arguments": '{"city":"Oslo","unit":"celsius"}'}
-        call = {"id": "call_1", "type": "function", "function": function}
-        got = self.chat([{"role": "user", "content": "What is the weather in Oslo?"},
-                         {"role": "assistant", "content": None, "tool_calls": [call]},
-                         {"role": "tool", "tool_call_id": "call_1", "content": "Heavy snow, minus 7 degrees."}],
-                        tools=[WEATHER], tool_choice="none")
-        self.assertIn(got.choices[0].finish_reason, ("stop", "length"))
-        self.assertFalse(got.choices[0].message.tool_calls)
-        self.assertRegex(got.choices[0].message.content, r"(?i)snow|7")
-
-    def test_tools_that_are_not_to_be_called_are_not(self):
-        got = self.chat(tools=list(TOOLS.values()), tool_choice="none").choices[0]
-        self.assertFalse(got.message.tool_calls)
-        self.assertIn(self.chat(tools=list(TOOLS.values())).choices[0].finish_reason, ("stop", "length", "tool_calls"))
+    def test_tools_are_refused_where_the_template_has_no_place_for_them(self):
+        with self.assertRaises(openai.BadRequestError) as raised:
+            self.chat(tools=[WEATHER])
+        self.assertIn("template", str(raised.exception))
 
     def test_errors_are_the_clients_own(self):
         for more, kind, said in (
@@ -317,6 +271,70 @@ class OpenAI(Client):
     def offsets(self, logprobs):
         """Where the tokens start in the answer."""
         return [at - logprobs.text_offset[0] for at in logprobs.text_offset]
+
+
+class Tools(Client):
+    """Over SmolLM2 with another template."""
+
+    @classmethod
+    def start(cls):
+        path = os.path.join(cls.enterClassContext(tempfile.TemporaryDirectory()), "tools.gguf")
+        write_tool_model(MODEL, path)
+        return Server(model=path)
+
+    def check_call(self, choice, names):
+        self.assertEqual(choice.finish_reason, "tool_calls")
+        self.assertTrue(choice.message.tool_calls)
+        for call in choice.message.tool_calls:
+            self.assertEqual(call.type, "function")
+            self.assertTrue(call.id)
+            self.assertIn(call.function.name, names)
+            jsonschema.validate(json.loads(call.function.arguments),
+                                TOOLS[call.function.name]["function"]["parameters"])
+
+    def test_a_tool_is_called_as_it_must_be(self):
+        question = [{"role": "user", "content": "What is the weather in Oslo?"}]
+        named = [({"type": "function", "function": {"name": name}}, {name}) for name in TOOLS]
+        for choice, names in (("required", set(TOOLS)), *named):
+            for temperature in (0, 1.0):
+                with self.subTest(choice=choice, temperature=temperature):
+                    got = self.chat(question, tools=list(TOOLS.values()), tool_choice=choice, max_tokens=300, seed=1,
+                                    temperature=temperature, parallel_tool_calls=False)
+                    self.check_call(got.choices[0], names)
+                    self.assertEqual(len(got.choices[0].message.tool_calls), 1)
+
+    def test_a_streamed_call_is_the_same_call(self):
+        more = {"messages": [{"role": "user", "content": "What is the weather in Oslo?"}], "tools": [WEATHER],
+                "tool_choice": "required", "max_tokens": 300, "parallel_tool_calls": False}
+        whole = self.chat(**more).choices[0]
+        self.check_call(whole, {"get_weather"})
+        name, arguments, ends = "", "", []
+        for chunk in self.chat(**more, stream=True):
+            choice = chunk.choices[0]
+            ends += [choice.finish_reason] if choice.finish_reason else []
+            for call in choice.delta.tool_calls or []:
+                self.assertEqual(call.index, 0)
+                name += call.function.name or ""
+                arguments += call.function.arguments or ""
+        self.assertEqual(ends, ["tool_calls"])
+        self.assertEqual((name, json.loads(arguments)),
+                         ("get_weather", json.loads(whole.message.tool_calls[0].function.arguments)))
+
+    def test_the_result_of_a_tool_is_part_of_the_query(self):
+        function = {"name": "get_weather", "arguments": '{"city":"Oslo","unit":"celsius"}'}
+        call = {"id": "call_1", "type": "function", "function": function}
+        got = self.chat([{"role": "user", "content": "What is the weather in Oslo?"},
+                         {"role": "assistant", "content": None, "tool_calls": [call]},
+                         {"role": "tool", "tool_call_id": "call_1", "content": "Heavy snow, minus 7 degrees."}],
+                        tools=[WEATHER], tool_choice="none")
+        self.assertIn(got.choices[0].finish_reason, ("stop", "length"))
+        self.assertFalse(got.choices[0].message.tool_calls)
+        self.assertRegex(got.choices[0].message.content, r"(?i)snow|7")
+
+    def test_tools_that_are_not_to_be_called_are_not(self):
+        got = self.chat(tools=list(TOOLS.values()), tool_choice="none").choices[0]
+        self.assertFalse(got.message.tool_calls)
+        self.assertIn(self.chat(tools=list(TOOLS.values())).choices[0].finish_reason, ("stop", "length", "tool_calls"))
 
 
 class WithKey(Client):

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "serve/guard.h"
+#include "serve/schema_limits.h"
 
 namespace aster::serve {
 namespace {
@@ -43,6 +44,9 @@ TEST(ParseBody, RefusesWhatIsNoJsonObject) {
   }
   EXPECT_EQ(ErrorOf(ParseBody("{\"a\": " + std::string(63, '[') + std::string(63, ']') + "}")),
             nullptr);
+  std::string names = "{\"a\": 1";
+  for (int i = 0; i < 1000; ++i) names += ", \"a" + std::to_string(i) + "\": 1";
+  EXPECT_NE(ErrorOf(ParseBody(names + "}")), nullptr);
   EXPECT_EQ(ErrorOf(ParseBody(R"({"a": "[[[[\"[[[["})")), nullptr);
 }
 
@@ -139,6 +143,29 @@ TEST(ReadChatCall, NamesTheFieldThatIsWrong) {
   }
 }
 
+TEST(SchemaLimits, MultipliesRepetitionsWithinRepetitions) {
+  struct Case {
+    const char* pattern;
+    double n;
+  };
+  const Case cases[] = {{"", 1},
+                        {"abc", 1},
+                        {"a{3}", 3},
+                        {"a{3,7}b?", 7},
+                        {"(a{3}b){4}", 12},
+                        {"((((a?){40}){40}){40})", 128000},
+                        {"[(a{9}]{5}", 5},
+                        {"\\(a{9}\\){5}", 9},
+                        {"(a*)+", 4},
+                        {"a{2}{3}", 6},
+                        {"(a{3})(b{4})", 4},
+                        {")a{2", 1},
+                        {"a{99999999}", 99999999}};
+  for (const Case& c : cases) EXPECT_EQ(NestedRepetitions(c.pattern), c.n) << c.pattern;
+  EXPECT_TRUE(PatternsAreTame(Json::parse(R"({"a": [{"pattern": "^[a-z]{1,64}$"}]})")));
+  EXPECT_FALSE(PatternsAreTame(Json::parse(R"({"a": [{"pattern": "((a{40}){40}){2}"}]})")));
+}
+
 TEST(ReadContextCall, TakesOneOfThreeForms) {
   const auto read = [](const std::string& body) {
     return ReadContextCall(std::get<Json>(ParseBody(body)), {});
@@ -188,7 +215,8 @@ TEST(Guard, FindsTheKeyOfABearer) {
 }
 
 TEST(Guard, KnowsItsOwnNames) {
-  for (const char* host : {"localhost", "LOCALHOST:80", "127.0.0.1:8080", "[::1]:1"}) {
+  for (const char* host :
+       {"localhost", "LOCALHOST:80", "127.0.0.1:8080", "127.0.0.2:80", "[::1]:1"}) {
     EXPECT_TRUE(IsLoopbackHost(host)) << host;
   }
   for (const char* host : {"", "localhost.evil.org", "evil.org", "127.0.0.1.evil.org",

@@ -54,13 +54,13 @@ class Answer:
 class Server:
     """A server of its own on a free port of the loopback device; `with` starts and ends it."""
 
-    def __init__(self, *arguments, key=None):
-        self.arguments, self.key = arguments, key
+    def __init__(self, *arguments, key=None, model=MODEL):
+        self.arguments, self.key, self.model = arguments, key, model
         self.process = None
 
     def __enter__(self):
         self._folder = tempfile.TemporaryDirectory()
-        model = MODEL
+        model = self.model
         if WRITE_TINY_GGUF:
             model = os.path.join(self._folder.name, "tiny.gguf")
             subprocess.run([WRITE_TINY_GGUF, "llama", model], check=True)
@@ -238,7 +238,19 @@ class Case(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.server = cls.enterClassContext(Server(*cls.ARGUMENTS, key=cls.KEY))
+        cls.server = cls.enterClassContext(cls.start())
+
+    @classmethod
+    def start(cls):
+        return Server(*cls.ARGUMENTS, key=cls.KEY)
+
+    def eventually(self, read, good, seconds=10):
+        """The first good value: an answer may come a moment before the server has tidied up after it."""
+        end = time.monotonic() + seconds
+        while not good(value := read()):
+            self.assertLess(time.monotonic(), end, f"still {value}")
+            time.sleep(0.02)
+        return value
 
     def check_alive(self):
         self.assertIsNone(self.server.process.poll(), self.server.log()[-4000:])
