@@ -117,7 +117,7 @@ class Server::Impl {
   const Route* FindRoute(const std::string& path) const;
   Handled Guard(const Request& request, Response& response);
   bool IsLetIn(const Request& request, Response& response) const;
-  void AddRoute(const char* method, const char* path, httplib::Server::Handler handler);
+  void AddRoute(const char* method, const char* path, const httplib::Server::Handler& handler);
   std::string Tenant(const Request& request) const;
   void Log(const std::string& method, const std::string& path, int status, const UnderWay& work);
 
@@ -160,8 +160,9 @@ void Server::Impl::SetLimits() {
   http_->set_read_timeout(options_.read_timeout);
   http_->set_write_timeout(kWriteTimeout);
   http_->set_keep_alive_max_count(1000);
-  const auto most = static_cast<std::size_t>(options_.scheduler.max_running +
-                                             options_.scheduler.max_waiting + 512);
+  const auto n_requests = static_cast<std::size_t>(options_.scheduler.max_running) +
+                          static_cast<std::size_t>(options_.scheduler.max_waiting);
+  const std::size_t most = n_requests + 512;  // threads, one a connection
   http_->new_task_queue = [most] { return new httplib::ThreadPool(16, most, 512); };
   http_->set_default_headers(
       {{"X-Content-Type-Options", "nosniff"},
@@ -293,7 +294,7 @@ void Server::Impl::Log(const std::string& method, const std::string& path, int s
 }
 
 void Server::Impl::AddRoute(const char* method, const char* path,
-                            httplib::Server::Handler handler) {
+                            const httplib::Server::Handler& handler) {
   const auto at = std::ranges::find(routes_, path, &Route::path);
   if (at == routes_.end()) {
     routes_.push_back({path, method});
@@ -301,9 +302,9 @@ void Server::Impl::AddRoute(const char* method, const char* path,
     at->methods += std::string(", ") + method;
   }
   const std::string name = method;
-  if (name == "GET") http_->Get(path, std::move(handler));
-  if (name == "POST") http_->Post(path, std::move(handler));
-  if (name == "DELETE") http_->Delete(path, std::move(handler));
+  if (name == "GET") http_->Get(path, handler);
+  if (name == "POST") http_->Post(path, handler);
+  if (name == "DELETE") http_->Delete(path, handler);
 }
 
 std::string Server::Impl::Tenant(const Request& request) const {
