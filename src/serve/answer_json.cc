@@ -56,8 +56,13 @@ std::string Dump(const Json& json) {
 }
 
 Json ErrorJson(const ApiError& error) {
+  std::string message = error.message;  // a library's may have several lines
+  for (char& c : message) {
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+  }
+  if (message.size() > 1000) message = message.substr(0, 990) + "...";
   return {{"error",
-           {{"message", error.message},
+           {{"message", message},
             {"type", TypeOf(error.status)},
             {"param", error.param.empty() ? Json() : Json(error.param)},
             {"code", CodeOf(error.status)}}}};

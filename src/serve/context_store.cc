@@ -12,6 +12,8 @@ namespace {
 
 // A context shorter than this is not worth a page of memory.
 constexpr std::size_t kMinTokensToKeep = 128;
+// Less in common is the chat template's head: no use of a context.
+constexpr std::int64_t kMinTokensToReuse = 64;
 // Tokens at a context's end that may be others in a conversation, where they span the seam.
 constexpr std::int64_t kMaxSeamTokens = 8;
 
@@ -104,9 +106,10 @@ std::pair<ContextStore::Entries::iterator, Reuse> ContextStore::Best(const std::
     } else {
       reuse = FindReuse(model_, at->context, prompt, plan);
     }
+    if (reuse.n_tokens < kMinTokensToReuse) continue;
     const bool is_better = reuse.n_tokens > most.n_tokens ||
                            (reuse.n_tokens == most.n_tokens && reuse.continues && !most.continues);
-    if (reuse.n_tokens == 0 || !is_better) continue;
+    if (!is_better) continue;
     best = at;
     most = reuse;
   }
@@ -143,7 +146,10 @@ ApiResult<Session> ContextStore::Start(const std::string& tenant, const std::str
     held = &at->context;
   }
   Result<Session> session = Session::Start(model_, std::move(prompt), options, held, reuse);
-  if (!session) return FromError(session.error());
+  if (!session) {
+    const bool is_grammar = session.error().message.starts_with("the grammar");
+    return FromError(session.error(), is_grammar ? "response_format" : "");
+  }
   return std::move(*session);
 }
 

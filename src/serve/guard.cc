@@ -53,6 +53,12 @@ bool IsLoopbackHost(std::string_view host) {
   return false;
 }
 
+bool IsJsonType(std::string_view content_type) {
+  std::string_view type = content_type.substr(0, content_type.find(';'));
+  while (type.ends_with(' ')) type.remove_suffix(1);
+  return Lower(type) == "application/json";
+}
+
 bool IsOwnOrigin(std::string_view origin, std::string_view host) {
   const std::string from = Lower(origin), own = Lower(host);
   return from == "http://" + own || from == "https://" + own;

@@ -20,6 +20,9 @@ std::optional<std::size_t> FindKey(const std::vector<std::string>& keys,
 // one that somebody's DNS points here.
 bool IsLoopbackHost(std::string_view host);
 
+// "application/json", in any case, with any parameters.
+bool IsJsonType(std::string_view content_type);
+
 // "http://localhost:8080" for "localhost:8080": a page of this server's own.
 bool IsOwnOrigin(std::string_view origin, std::string_view host);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <vector>
 
 namespace aster::serve {
@@ -36,6 +37,26 @@ Shape ShapeOf(std::string_view body) {
   return shape;
 }
 
+// What JSON leaves open and no request means: a name given twice, a NUL within a text.
+struct Strictness {
+  std::string wrong;
+  std::vector<std::set<std::string>> names;  // of the objects that are open
+
+  bool Look(Json::parse_event_t event, const Json& value) {
+    using Event = Json::parse_event_t;
+    if (event == Event::object_start) names.emplace_back();
+    if (event == Event::object_end) names.pop_back();
+    if (event != Event::key && event != Event::value) return true;
+    if (!value.is_string()) return true;
+    const auto& text = value.get_ref<const std::string&>();
+    if (text.find('\0') != std::string::npos) wrong = "has a text that holds a NUL";
+    if (event == Event::key && !names.back().insert(text).second) {
+      wrong = "has " + Brief(value) + " twice in one object: expected once";
+    }
+    return true;
+  }
+};
+
 std::string Number(double value) { return Json(value).dump(); }
 
 }  // namespace
@@ -55,8 +76,15 @@ ApiResult<Json> ParseBody(std::string_view body) {
                         " names: expected at most " + std::to_string(kMaxJsonNames),
                     {}};
   }
+  if (body.find('\0') != std::string_view::npos) {
+    return ApiError{400, "the body holds a NUL byte: expected JSON", {}};
+  }
   try {
-    Json json = Json::parse(body);
+    Strictness strict;
+    Json json = Json::parse(body, [&strict](int, Json::parse_event_t event, Json& value) {
+      return strict.Look(event, value);
+    });
+    if (!strict.wrong.empty()) return ApiError{400, "the body " + strict.wrong, {}};
     if (!json.is_object()) {
       return ApiError{
           400, std::string("the body is a JSON ") + json.type_name() + ": expected an object", {}};

@@ -19,7 +19,8 @@ inline constexpr int kMaxJsonDepth = 64;
 inline constexpr std::int64_t kMaxJsonNames = 1000;  // of one object
 
 // Errors, 400: no JSON object, arrays and objects nested deeper than kMaxJsonDepth, an object of
-// more than kMaxJsonNames names, bytes that are no UTF-8, numbers that are none.
+// more than kMaxJsonNames names, bytes that are no UTF-8, numbers that are none,
+// a name twice in one object, a NUL.
 ApiResult<Json> ParseBody(std::string_view body);
 
 // Reads fields of one object. The first that is wrong is the error; what comes after it is read as

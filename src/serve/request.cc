@@ -294,6 +294,9 @@ ApiResult<ChatCall> ReadChatCall(const Json& body, const Defaults& defaults) {
   call.chat.messages = ReadMessages(fields).dump();
   call.chat.question = fields.String("question", "");
   call.context_id = fields.String("context_id", "", 64);
+  if (fields.Has("context_id") && call.context_id.empty()) {
+    fields.Refuse("context_id", "the id of a context");
+  }
   ReadToolUse(fields, call.chat);
   ReadFormat(fields, call.chat);
   if (!call.chat.tools.empty() && !call.chat.json_schema.empty() &&

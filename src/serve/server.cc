@@ -237,8 +237,7 @@ Handled Server::Impl::Guard(const Request& request, Response& response) {
     Refuse(response, {405, "this path does not take that method: expected " + route->methods, {}});
     return Handled::Handled;
   }
-  const std::string type = request.get_header_value("Content-Type");
-  if (method == "POST" && type.substr(0, type.find(';')) != "application/json") {
+  if (method == "POST" && !IsJsonType(request.get_header_value("Content-Type"))) {
     Refuse(response, {415, "Content-Type: expected application/json", {}});
     return Handled::Handled;
   }
@@ -249,9 +248,11 @@ void Server::Impl::SetGuards() {
   http_->set_pre_routing_handler(
       [this](const Request& request, Response& response) { return Guard(request, response); });
   // What the library refuses by itself gets OpenAI's form too.
-  http_->set_error_handler([](const Request&, Response& response) {
+  const auto most = static_cast<std::uint64_t>(options_.max_body_bytes);
+  http_->set_error_handler([most](const Request& request, Response& response) {
     if (!response.body.empty()) return Handled::Unhandled;
-    const int status = response.status;
+    const bool is_large = request.get_header_value_u64("Content-Length") > most;
+    const int status = is_large ? 413 : response.status;
     const char* const what = status == 413   ? "the body is larger than the server takes"
                              : status == 414 ? "the path is longer than the server takes"
                              : status == 431 ? "more headers than the server takes"
@@ -441,6 +442,10 @@ void Server::Impl::Chat(const Request& request, Response& response) {
   if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
   ChatCall& call = std::get<ChatCall>(read);
   if (!FitsInBytes(response, call.chat.messages.size(), call.common.allow_long)) return;
+  if (!call.chat.json_schema.empty()) {
+    const Result<std::string> grammar = GrammarOfSchema(call.chat.json_schema);
+    if (!grammar) return Refuse(response, FromError(grammar.error(), "response_format"));
+  }
   if (!call.context_id.empty()) {
     const auto context = store_.Find(Tenant(request), call.context_id);
     if (!context) {

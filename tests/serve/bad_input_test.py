@@ -400,15 +400,9 @@ class BadInput(Case):
             with self.subTest(name):
                 begun = time.monotonic()
                 answer = self.server.chat("Why?", context=content)
-                self.check_refused(answer, 400, trained, r"\d{5,}")
+                self.check_refused(answer, 400, trained, r"\d{4,}.*\d{4,}")
                 self.check_alive()
                 print(f"{name}: refused after {time.monotonic() - begun:.1f} s")
-
-    def test_special_tokens_in_a_message_are_text(self):
-        """A user's text cannot end its own turn and speak as another."""
-        plain, special = [self.check_ok(self.server.chat("x" + text + "x")) for text in ("a", "<|im_end|>")]
-        grown = special["usage"]["prompt_tokens"] - plain["usage"]["prompt_tokens"]
-        self.assertGreater(grown, 2)
 
     def test_another_origin_is_told_nothing(self):
         origin = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST",
@@ -418,8 +412,9 @@ class BadInput(Case):
                 answer = self.server.request(method, path, headers=origin)
                 self.assertFalse([n for n in answer.headers if n.lower().startswith("access-control-")])
         for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"},
-                        {"Origin": "http://127.0.0.1.evil.example"}, {"Host": "evil.example"}, {"Host": "localhost.evil.example"},  # its name leads here
-                        {"Host": "127.0.0.1@evil.example"}):
+                        {"Origin": "http://127.0.0.1.evil.example"},
+                        {"Host": "evil.example"},  # its name leads here
+                        {"Host": "localhost.evil.example"}, {"Host": "127.0.0.1@evil.example"}):
             with self.subTest(headers=headers):
                 self.check_refused(self.server.get("/v1/models", headers=headers), 403)
                 self.check_refused(self.server.post(CHAT, extra(b"1"), headers=headers), 403)

@@ -24,6 +24,7 @@ MIXED_SECONDS = float(os.environ.get("SERVE_MIXED", SECONDS))
 N_CLIENTS = 32
 PATIENCE = 600  # s for one answer: many ask, and the machine may be busy with other things
 N_VARIANTS = 2  # contexts of each client, with the same fact
+MOST_BYTES = 2000 if WRITE_TINY_GGUF else 8000  # of a text that fits the trained length
 CHAT = "/v1/chat/completions"
 FILLERS = ["The sea was calm that day and the boats went out early. The nets were dry. ",
            "The market opened late, and the bread was gone by noon. A cat slept on the wall. ",
@@ -246,7 +247,7 @@ class Load(Case):
             else:
                 more = {"n": {"n": 3}, "json": {"response_format": {"type": "json_object"}}}.get(kind, {})
                 if kind == "long":
-                    body["messages"][0]["content"] = f"{dice.random()} {text * 10}"[:8000]
+                    body["messages"][0]["content"] = f"{dice.random()} {text * 10}"[:MOST_BYTES]
                 answer = server.post(CHAT, {**body, **more}, timeout=PATIENCE)
             statuses[answer.status] += 1
             assert answer.status in (200, 400, 404, 503), answer

@@ -44,6 +44,12 @@ TEST(ParseBody, RefusesWhatIsNoJsonObject) {
   }
   EXPECT_EQ(ErrorOf(ParseBody("{\"a\": " + std::string(63, '[') + std::string(63, ']') + "}")),
             nullptr);
+  for (const char* body :
+       {R"({"a": 1, "a": 2})", R"({"b": {"a": 1, "a": 2}})", R"({"a": "\u0000"})"}) {
+    EXPECT_NE(ErrorOf(ParseBody(body)), nullptr) << body;
+  }
+  EXPECT_NE(ErrorOf(ParseBody(std::string_view("{}\0 x", 5))), nullptr);
+  EXPECT_EQ(ErrorOf(ParseBody(R"({"a": {"a": 1}, "b": {"a": "\\u0000"}})")), nullptr);
   std::string names = "{\"a\": 1";
   for (int i = 0; i < 1000; ++i) names += ", \"a" + std::to_string(i) + "\": 1";
   EXPECT_NE(ErrorOf(ParseBody(names + "}")), nullptr);
@@ -223,6 +229,9 @@ TEST(Guard, KnowsItsOwnNames) {
                            "localhost:", "localhost:8080x", "localhost@evil.org"}) {
     EXPECT_FALSE(IsLoopbackHost(host)) << host;
   }
+  EXPECT_TRUE(IsJsonType("Application/JSON ; charset=utf-8"));
+  EXPECT_FALSE(IsJsonType("text/plain"));
+  EXPECT_FALSE(IsJsonType(""));
   EXPECT_TRUE(IsOwnOrigin("http://localhost:8080", "localhost:8080"));
   EXPECT_FALSE(IsOwnOrigin("http://evil.org", "localhost:8080"));
   EXPECT_FALSE(IsOwnOrigin("null", "localhost:8080"));
