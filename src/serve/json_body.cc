@@ -40,6 +40,7 @@ Shape ShapeOf(std::string_view body) {
 // What JSON leaves open and no request means: a name given twice, a NUL within a text.
 struct Strictness {
   std::string wrong;
+  std::string field;                         // of the body, that is being read
   std::vector<std::set<std::string>> names;  // of the objects that are open
 
   bool Look(Json::parse_event_t event, const Json& value) {
@@ -49,8 +50,9 @@ struct Strictness {
     if (event != Event::key && event != Event::value) return true;
     if (!value.is_string()) return true;
     const auto& text = value.get_ref<const std::string&>();
-    if (text.find('\0') != std::string::npos) wrong = "has a text that holds a NUL";
-    if (event == Event::key && !names.back().insert(text).second) {
+    if (event == Event::key && names.size() == 1 && wrong.empty()) field = text;
+    if (text.find('\0') != std::string::npos && wrong.empty()) wrong = "has a NUL in " + field;
+    if (event == Event::key && !names.back().insert(text).second && wrong.empty()) {
       wrong = "has " + Brief(value) + " twice in one object: expected once";
     }
     return true;
@@ -84,7 +86,7 @@ ApiResult<Json> ParseBody(std::string_view body) {
     Json json = Json::parse(body, [&strict](int, Json::parse_event_t event, Json& value) {
       return strict.Look(event, value);
     });
-    if (!strict.wrong.empty()) return ApiError{400, "the body " + strict.wrong, {}};
+    if (!strict.wrong.empty()) return ApiError{400, "the body " + strict.wrong, strict.field};
     if (!json.is_object()) {
       return ApiError{
           400, std::string("the body is a JSON ") + json.type_name() + ": expected an object", {}};

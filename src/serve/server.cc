@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "serve/answer_json.h"
+#include "serve/connection_threads.h"
 #include "serve/guard.h"
 #include "serve/page.h"
 #include "serve/streams.h"
@@ -163,7 +164,7 @@ void Server::Impl::SetLimits() {
   const auto n_requests = static_cast<std::size_t>(options_.scheduler.max_running) +
                           static_cast<std::size_t>(options_.scheduler.max_waiting);
   const std::size_t most = n_requests + 512;  // threads, one a connection
-  http_->new_task_queue = [most] { return new httplib::ThreadPool(16, most, 512); };
+  http_->new_task_queue = [most] { return new ConnectionThreads(most); };
   http_->set_default_headers(
       {{"X-Content-Type-Options", "nosniff"},
        {"Referrer-Policy", "no-referrer"},

@@ -1,0 +1,49 @@
+// A thread for each connection, up to a bound: the HTTP library's own pool may leave a connection
+// without one while there is room, when several come at once.
+#pragma once
+
+#include <httplib.h>
+
+#include <atomic>
+#include <functional>
+#include <list>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace aster::serve {
+
+class ConnectionThreads final : public httplib::TaskQueue {
+ public:
+  explicit ConnectionThreads(std::size_t most) : most_(most) {}
+
+  // False: there are as many as there may be; the library closes the connection.
+  bool enqueue(std::function<void()> serve) override {
+    const std::lock_guard lock(mutex_);
+    threads_.remove_if([](const Connection& connection) { return connection.is_over.load(); });
+    if (threads_.size() >= most_) return false;
+    Connection& connection = threads_.emplace_back();
+    connection.thread = std::jthread([&connection, serve = std::move(serve)] {
+      serve();
+      connection.is_over = true;
+    });
+    return true;
+  }
+
+  void shutdown() override {
+    const std::lock_guard lock(mutex_);
+    threads_.clear();  // joins
+  }
+
+ private:
+  struct Connection {
+    std::atomic<bool> is_over = false;
+    std::jthread thread;  // gone before the flag
+  };
+
+  const std::size_t most_;
+  std::mutex mutex_;
+  std::list<Connection> threads_;
+};
+
+}  // namespace aster::serve
