@@ -1,6 +1,7 @@
 # aster_embed(<target> <name> <file>) puts the file's bytes into the target. For the name model_list:
 #   #include "embedded/model_list.h"
 #   std::string_view text = aster::embedded::ModelList();
+# aster_embed_function is the function's name.
 function(aster_embed target name file)
   get_filename_component(file ${file} ABSOLUTE BASE_DIR ${PROJECT_SOURCE_DIR})
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
@@ -42,5 +43,6 @@ std::string_view @function_name@() {
 }  // namespace aster::embedded
 ]] @ONLY)
   target_sources(${target} PRIVATE ${folder}/${name}.cc)
+  set(aster_embed_function ${function_name} PARENT_SCOPE)
   target_include_directories(${target} PRIVATE ${folder})
 endfunction()

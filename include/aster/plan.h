@@ -75,6 +75,10 @@ std::int64_t AutoBlockSize(std::int64_t n_context);
 // window with kDense, kRing or kLlama) are refused.
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
 
+// Whether both let a token see the same keys, as far as both contexts reach: exact both, or star
+// with the same sizes.
+bool SameRule(const Plan& a, const Plan& b);
+
 // Tokens before this one see all earlier ones under the plan; n_context where all do.
 std::int64_t DenseExtent(const Plan& plan);
 

@@ -138,12 +138,12 @@ Status EncodeAlone(ContextState& state, std::span<const Token> tokens,
   return internal::EncodeShare(*state.model, tokens, work, state.store(), &state.profile);
 }
 
-// The loop that turns logits into an answer, one token at a time.
-Status Generate(ContextState& state, const AskOptions& options, Logits logits, Answer* answer) {
+// The loop that turns logits into an answer, one token at a time. An answer that was cut off is one
+// too; errors are kWorld.
+Result<Answer> Generate(ContextState& state, const AskOptions& options, Logits logits) {
   const std::int64_t capacity = state.stock != nullptr ? state.stock->capacity() : -1;
   Generation generation(*state.model, options,
                         AnswerLimit(*state.model, state.size(), capacity, options), state.tokens);
-  Status status = Ok();
   while (const std::optional<Token> token = generation.Take(logits.values)) {
     logits = {};
     if (options.stop.stop_requested()) {
@@ -152,19 +152,13 @@ Status Generate(ContextState& state, const AskOptions& options, Logits logits, A
     }
     Result<Logits> next = state.Ask({&*token, 1}, Outputs::kLast, options.stop);
     if (!next) {
+      if (next.error().kind != ErrorKind::kCancelled) return next.error();
       generation.End(Finish::kCancelled);
-      if (next.error().kind != ErrorKind::kCancelled) status = next.error();
       break;
     }
     logits = std::move(*next);
   }
-  const Answer& made = generation.answer();
-  const std::int64_t n_query = answer->n_query;
-  const double query_seconds = answer->query_seconds;
-  *answer = made;
-  answer->n_query = n_query;
-  answer->query_seconds = query_seconds;
-  return status;
+  return generation.answer();
 }
 
 }  // namespace
@@ -281,24 +275,23 @@ Result<Answer> Context::Ask(std::span<const Token> query, const AskOptions& opti
     }
   }
 
-  Answer answer;
-  answer.n_query = static_cast<std::int64_t>(query.size());
-  Status status = Ok();
+  Result<Answer> answer = Answer();
   Result<Logits> logits = RunQuery(state, query, options.stop);
+  const double query_seconds = SecondsSince(start);
   if (logits) {
-    answer.query_seconds = SecondsSince(start);
-    status = Generate(state, options, std::move(*logits), &answer);
+    answer = Generate(state, options, std::move(*logits));
   } else if (logits.error().kind == ErrorKind::kCancelled) {
-    answer.query_seconds = SecondsSince(start);
-    answer.finish = Finish::kCancelled;
+    answer->finish = Finish::kCancelled;
   } else {
-    status = logits.error();
+    answer = logits.error();
   }
-  const bool keeps = status.ok() && options.keep_turn && !answer.top_logprobs.empty();
+  const bool keeps = answer && options.keep_turn && !answer->top_logprobs.empty();
   if (!keeps) {  // a query that was cut off leaves nothing behind either
     if (Status rewound = state.Truncate(before); !rewound) return rewound.error();
   }
-  if (!status) return status.error();
+  if (!answer) return answer;
+  answer->n_query = static_cast<std::int64_t>(query.size());
+  answer->query_seconds = query_seconds;
   return answer;
 }
 

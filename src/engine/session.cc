@@ -81,12 +81,9 @@ bool Agrees(const Plan& plan, const PlanOptions& options) {
 std::int64_t AlikeUpTo(const Context& held, const Plan& plan) {
   const Plan& other = held.plan();
   const auto all = static_cast<std::int64_t>(held.tokens().size());
-  const bool same = other.attention == plan.attention &&
-                    (plan.attention != Attention::kStar ||
-                     (other.block_size == plan.block_size &&
-                      other.anchor_size == plan.anchor_size && other.window == plan.window));
-  if (plan.attention != Attention::kStar && other.attention != Attention::kStar) return all;
-  if (same) return std::min(all, other.n_context);
+  if (SameRule(plan, other)) {
+    return plan.attention == Attention::kStar ? std::min(all, other.n_context) : all;
+  }
   const auto extent = [all](const Plan& p) {
     return p.attention == Attention::kStar ? DenseExtent(p) : all;
   };

@@ -211,6 +211,13 @@ Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options) {
   return OneBlock(n_context, options, "");
 }
 
+bool SameRule(const Plan& a, const Plan& b) {
+  if (a.attention != Attention::kStar || b.attention != Attention::kStar) {
+    return a.attention != Attention::kStar && b.attention != Attention::kStar;
+  }
+  return a.block_size == b.block_size && a.anchor_size == b.anchor_size && a.window == b.window;
+}
+
 std::int64_t DenseExtent(const Plan& plan) {
   if (plan.attention != Attention::kStar) return plan.n_context;
   // Block k sees all before it iff its window, from (k - window) * block_size on, meets the anchor.

@@ -1,7 +1,6 @@
 #include "serve/answer_json.h"
 
 #include <algorithm>
-#include <random>
 
 namespace aster::serve {
 namespace {
@@ -30,6 +29,13 @@ Json TokenLogprobJson(const Model& model, const TokenLogprob& token) {
   const std::string text = model.TokenText(token.token);
   return {
       {"token", text}, {"logprob", std::max(token.logprob, -9999.0f)}, {"bytes", BytesJson(text)}};
+}
+
+void AddPlan(const PlanShape& plan, Json& json) {
+  json["attention"] = AttentionName(plan.attention);
+  json["block_size"] = plan.block_size;
+  json["anchor_size"] = plan.anchor_size;
+  json["blocks"] = plan.n_blocks;
 }
 
 const char* TypeOf(int status) {
@@ -100,28 +106,20 @@ Json ProgressJson(const TicketState& state) {
 }
 
 Json ContextJson(const ContextInfo& info) {
-  return {{"id", info.id},
-          {"object", "context"},
-          {"created", info.created},
-          {"last_used", info.last_used},
-          {"tokens", info.n_tokens},
-          {"cached_tokens", info.n_reused},
-          {"attention", AttentionName(info.attention)},
-          {"block_size", info.block_size},
-          {"anchor_size", info.anchor_size},
-          {"blocks", info.n_blocks},
-          {"bytes", info.bytes},
-          {"encode_ms", info.encode_seconds * 1e3},
-          {"name", info.name.empty() ? Json() : Json(info.name)}};
+  Json json = {{"id", info.id},           {"object", "context"},
+               {"created", info.created}, {"last_used", info.last_used},
+               {"tokens", info.n_tokens}, {"cached_tokens", info.n_reused}};
+  AddPlan(info.plan, json);
+  json["bytes"] = info.bytes;
+  json["encode_ms"] = info.encode_seconds * 1e3;
+  json["name"] = info.name.empty() ? Json() : Json(info.name);
+  return json;
 }
 
 Json ContextProgressJson(const TicketState& state) {
-  return {{"object", "context.progress"},
-          {"prompt_progress", ProgressJson(state)},
-          {"attention", AttentionName(state.attention)},
-          {"block_size", state.block_size},
-          {"anchor_size", state.anchor_size},
-          {"blocks", state.n_blocks}};
+  Json json = {{"object", "context.progress"}, {"prompt_progress", ProgressJson(state)}};
+  AddPlan(state.plan, json);
+  return json;
 }
 
 Json ChatLogprobsJson(const Model& model, std::span<const AnswerLogprob> logprobs) {
@@ -167,16 +165,6 @@ Json ToolCallJson(const ToolCall& call) {
   return {{"id", call.id},
           {"type", "function"},
           {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
-}
-
-std::string NewAnswerId(const char* prefix) {
-  static constexpr char kLetters[] =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-  std::random_device random;
-  std::uniform_int_distribution<std::size_t> letter(0, sizeof kLetters - 2);
-  std::string id = prefix;
-  for (int i = 0; i < 24; ++i) id += kLetters[letter(random)];
-  return id;
 }
 
 }  // namespace aster::serve

@@ -28,7 +28,4 @@ Json CompletionLogprobsJson(const Model& model, std::span<const AnswerLogprob> l
 std::string FinishReason(Finish finish, bool has_tool_calls);
 Json ToolCallJson(const ToolCall& call);
 
-// "chatcmpl-" and 24 letters that can't be guessed.
-std::string NewAnswerId(const char* prefix);
-
 }  // namespace aster::serve

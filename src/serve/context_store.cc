@@ -1,11 +1,10 @@
 #include "serve/context_store.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <iterator>
-#include <random>
 #include <utility>
+
+#include "base/clock.h"
+#include "serve/random_id.h"
 
 namespace aster::serve {
 namespace {
@@ -17,28 +16,7 @@ constexpr std::int64_t kMinTokensToReuse = 64;
 // Tokens at a context's end that may be others in a conversation, where they span the seam.
 constexpr std::int64_t kMaxSeamTokens = 8;
 
-std::int64_t UnixTime() {
-  return std::chrono::duration_cast<std::chrono::seconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-// Ids can't be guessed.
-std::string NewId() {
-  std::random_device random;
-  std::string id = "ctx_";
-  for (int i = 0; i < 4; ++i) {
-    char part[9];
-    std::snprintf(part, sizeof part, "%08x", static_cast<unsigned>(random()));
-    id += part;
-  }
-  return id;
-}
-
-bool SamePlan(const Plan& a, const Plan& b) {
-  return a.attention == b.attention && a.n_context == b.n_context && a.block_size == b.block_size &&
-         a.anchor_size == b.anchor_size && a.window == b.window;
-}
+bool SamePlan(const Plan& a, const Plan& b) { return a.n_context == b.n_context && SameRule(a, b); }
 
 bool StartsWith(const Context& context, const Context& start) {
   return context.CommonPrefix(start.tokens()) == std::ssize(start.tokens());
@@ -65,10 +43,9 @@ ContextStore::Entries::iterator ContextStore::FindEntry(const std::string& tenan
   });
 }
 
-std::optional<ContextInfo> ContextStore::Find(const std::string& tenant,
-                                              const std::string& id) const {
+std::optional<ContextInfo> ContextStore::Find(const std::string& tenant, const std::string& id) {
   const std::lock_guard lock(mutex_);
-  const auto at = const_cast<ContextStore*>(this)->FindEntry(tenant, id);
+  const auto at = FindEntry(tenant, id);
   if (at == entries_.end()) return std::nullopt;
   return at->info;
 }
@@ -154,9 +131,9 @@ ApiResult<Session> ContextStore::Start(const std::string& tenant, const std::str
 }
 
 std::int64_t ContextStore::Reusable(const std::string& tenant, const Model::Prompt& prompt,
-                                    const PlanOptions& plan) const {
+                                    const PlanOptions& plan) {
   const std::lock_guard lock(mutex_);
-  return const_cast<ContextStore*>(this)->Best(tenant, prompt, plan, nullptr).second.n_tokens;
+  return Best(tenant, prompt, plan, nullptr).second.n_tokens;
 }
 
 void ContextStore::Keep(const std::string& tenant, Context context) {
@@ -176,16 +153,12 @@ void ContextStore::Keep(const std::string& tenant, Context context) {
 }
 
 ContextInfo ContextStore::KeepNamed(const std::string& tenant, Context context, ContextInfo info) {
-  const Plan& plan = context.plan();
-  info.id = NewId();
+  info.id = RandomId("ctx_");
   info.created = UnixTime();
   info.n_tokens = std::ssize(context.tokens());
   info.bytes = context.kv_bytes();
   info.encode_seconds = context.encode_seconds();
-  info.attention = plan.attention;
-  info.block_size = plan.block_size;
-  info.anchor_size = plan.anchor_size;
-  info.n_blocks = plan.n_blocks;
+  info.plan = ShapeOf(context.plan());
   const std::lock_guard lock(mutex_);
   Entry& entry = entries_.emplace_back(Entry{tenant, std::move(info), std::move(context), 0, 0});
   Touch(entry);

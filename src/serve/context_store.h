@@ -19,6 +19,15 @@
 
 namespace aster::serve {
 
+// What is told of how a context is encoded.
+struct PlanShape {
+  Attention attention = Attention::kDense;
+  std::int64_t block_size = 0, anchor_size = 0, n_blocks = 0;
+};
+inline PlanShape ShapeOf(const Plan& plan) {
+  return {plan.attention, plan.block_size, plan.anchor_size, plan.n_blocks};
+}
+
 // What is told about a named context.
 struct ContextInfo {
   std::string id;
@@ -29,8 +38,7 @@ struct ContextInfo {
   std::int64_t n_reused = 0;  // of them, taken over from another
   std::int64_t bytes = 0;
   double encode_seconds = 0;
-  Attention attention = Attention::kDense;
-  std::int64_t block_size = 0, anchor_size = 0, n_blocks = 0;
+  PlanShape plan;
 };
 
 class ContextStore {
@@ -39,7 +47,7 @@ class ContextStore {
       : model_(model), limit_bytes_(limit_bytes), metrics_(metrics) {}
 
   std::vector<ContextInfo> List(const std::string& tenant) const;  // last used first
-  std::optional<ContextInfo> Find(const std::string& tenant, const std::string& id) const;
+  std::optional<ContextInfo> Find(const std::string& tenant, const std::string& id);
   bool Erase(const std::string& tenant, const std::string& id);
   std::int64_t size() const;  // named ones
   std::int64_t limit_bytes() const { return limit_bytes_; }
@@ -52,7 +60,7 @@ class ContextStore {
 
   // How many tokens Start would take over.
   std::int64_t Reusable(const std::string& tenant, const Model::Prompt& prompt,
-                        const PlanOptions& plan) const;
+                        const PlanOptions& plan);
 
   // Keeps a context. Others of the tenant that it holds whole go, unless they have a name.
   void Keep(const std::string& tenant, Context context);

@@ -9,11 +9,6 @@ namespace aster::serve {
 namespace {
 
 using Phase = TicketState::Phase;
-using Seconds = std::chrono::duration<double>;
-
-double Since(Ticket::Clock::time_point start) {
-  return Seconds(Ticket::Clock::now() - start).count();
-}
 
 // Steps of this size when the speed is not known yet.
 constexpr std::int64_t kFirstStep = 64;
@@ -31,8 +26,8 @@ struct Scheduler::Running {
   std::vector<Session> sessions;  // one until the prompt is there
   std::int64_t promised = 0;      // bytes that it may come to take
   std::int64_t bytes_before = 0;  // of the store's pages that it shares
-  Ticket::Clock::time_point started = Ticket::Clock::now();
-  Ticket::Clock::time_point first_token;
+  Clock::time_point started = Clock::now();
+  Clock::time_point first_token;
   bool context_kept = false;
   bool over = false;
 
@@ -238,7 +233,7 @@ bool Scheduler::LetIn(const std::shared_ptr<Ticket>& ticket) {
     });
     return true;
   }
-  metrics_.queue.Observe(Since(ticket->submitted));
+  metrics_.queue.Observe(SecondsSince(ticket->submitted));
   metrics_.cached_tokens += static_cast<std::uint64_t>(first.n_reused());
   Publish(*running);
   running_.push_back(std::move(running));
@@ -273,7 +268,7 @@ void Scheduler::PrefillStep() {
   Running* running = NextToPrefill();
   if (running == nullptr) return;
   Session& session = running->sessions.front();
-  const auto start = Ticket::Clock::now();
+  const auto start = Clock::now();
   const std::int64_t n_before = session.n_tokens();
   const Status status = session.Prefill(StepSize(), running->ticket->stop());
   if (!status) {
@@ -287,7 +282,7 @@ void Scheduler::PrefillStep() {
     return Fail(*running, Busy("cancelled"));
   }
   const auto n = static_cast<double>(session.n_tokens() - n_before);
-  const double seconds = Since(start);
+  const double seconds = SecondsSince(start);
   metrics_.prompt_tokens += static_cast<std::uint64_t>(n);
   if (n >= kMinStep) seconds_per_token_ = seconds / n;
   owed_ = seconds;
@@ -304,10 +299,10 @@ void Scheduler::PrefillStep() {
 
 void Scheduler::AfterPrefill(Running& running) {
   const Job& job = running.ticket->job;
-  running.first_token = Ticket::Clock::now();
-  metrics_.prefill.Observe(Since(running.started));
+  running.first_token = Clock::now();
+  metrics_.prefill.Observe(SecondsSince(running.started));
   if (!job.options.wants_answer) return Finish(running);
-  metrics_.ttft.Observe(Since(running.ticket->submitted));
+  metrics_.ttft.Observe(SecondsSince(running.ticket->submitted));
   for (int i = 1; i < job.n_answers; ++i) {
     AskOptions options = job.options.answer;
     if (options.sampling.seed != 0xFFFFFFFFu) {
@@ -333,9 +328,9 @@ void Scheduler::DecodePass() {
     owed_ = 0;
     return;
   }
-  const auto start = Ticket::Clock::now();
+  const auto start = Clock::now();
   const Status together = Session::DecodeTogether(model_, sessions, {});
-  owed_ -= Since(start);
+  owed_ -= SecondsSince(start);
   for (const auto& running : running_) {
     if (!running->is_answering()) continue;
     const Status status = together ? together : DecodeAlone(*running);
@@ -360,18 +355,14 @@ Status Scheduler::DecodeAlone(Running& running) {
 void Scheduler::Publish(Running& running) {
   running.ticket->Write([&](TicketState& state) {
     const Session& first = running.sessions.front();
-    const Plan& plan = first.plan();
     state.phase = first.prefilled() ? Phase::kAnswer : Phase::kPrefill;
     state.progress = first.progress();
     state.n_prompt = first.n_prompt();
     state.n_reused = first.n_reused();
-    state.attention = plan.attention;
-    state.block_size = plan.block_size;
-    state.anchor_size = plan.anchor_size;
-    state.n_blocks = plan.n_blocks;
+    state.plan = ShapeOf(first.plan());
     if (!first.prefilled()) return;
-    state.prefill_seconds = Seconds(running.first_token - running.started).count();
-    state.decode_seconds = Since(running.first_token);
+    state.prefill_seconds = SecondsBetween(running.started, running.first_token);
+    state.decode_seconds = SecondsSince(running.first_token);
     state.answers.resize(running.sessions.size());
     for (std::size_t i = 0; i < running.sessions.size(); ++i) {
       const Session& session = running.sessions[i];

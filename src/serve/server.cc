@@ -3,15 +3,18 @@
 #include <httplib.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <optional>
 #include <thread>
 #include <utility>
 
+#include "base/clock.h"
 #include "serve/answer_json.h"
 #include "serve/connection_threads.h"
-#include "serve/guard.h"
+#include "serve/gate.h"
 #include "serve/page.h"
+#include "serve/random_id.h"
+#include "serve/reply.h"
 #include "serve/streams.h"
 #include "serve/tls.h"
 
@@ -28,39 +31,13 @@ using Milliseconds = std::chrono::milliseconds;
 constexpr Milliseconds kLook(200);
 constexpr int kWriteTimeout = 30;  // s
 
-std::int64_t UnixTime() {
-  return std::chrono::duration_cast<std::chrono::seconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
 // The request that this thread serves: what its log line needs.
 struct UnderWay {
-  Ticket::Clock::time_point start;
+  Clock::time_point start;
   std::shared_ptr<Ticket> ticket;
   bool streams = false;  // it is over when the stream is, and logged then
 };
 thread_local UnderWay under_way;
-
-void Answer(Response& response, const Json& json, int status = 200) {
-  response.status = status;
-  response.set_content(Dump(json), "application/json");
-}
-
-void Refuse(Response& response, const ApiError& error) {
-  if (error.status == 503) response.set_header("Retry-After", "1");
-  if (error.status == 401) response.set_header("WWW-Authenticate", "Bearer");
-  Answer(response, ErrorJson(error), error.status);
-}
-
-bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
-}
-
-struct Route {
-  std::string path;  // as it is logged
-  std::string methods;
-};
 
 // Star over less than a block is what dense attention does.
 void FitPlan(PlanOptions& plan, std::int64_t n_context) {
@@ -84,6 +61,7 @@ class Server::Impl {
         log_(std::move(log)),
         store_(model, options.kv_bytes, metrics_),
         scheduler_(model, options.scheduler, store_, metrics_),
+        gate_({options.host, options.api_keys, options.cors_origin}),
         http_(std::move(http)) {
     SetLimits();
     SetGuards();
@@ -115,11 +93,7 @@ class Server::Impl {
   void SetLimits();
   void SetGuards();
   void SetRoutes();
-  const Route* FindRoute(const std::string& path) const;
-  Handled Guard(const Request& request, Response& response);
-  bool IsLetIn(const Request& request, Response& response) const;
   void AddRoute(const char* method, const char* path, const httplib::Server::Handler& handler);
-  std::string Tenant(const Request& request) const;
   void Log(const std::string& method, const std::string& path, int status, const UnderWay& work);
 
   Json Props() const;
@@ -131,14 +105,28 @@ class Server::Impl {
   void Completion(const Request& request, Response& response);
   void MakeContext(const Request& request, Response& response);
 
+  // The request's body as `read` understands it; nullopt: refused.
+  template <class Call>
+  std::optional<Call> Read(const Request& request, Response& response,
+                           ApiResult<Call> (*read)(const Json&, const Defaults&)) const {
+    const ApiResult<Json> body = ParseBody(request.body);
+    ApiResult<Call> call = ErrorOf(body) ? ApiResult<Call>(*ErrorOf(body))
+                                         : read(std::get<Json>(body), options_.defaults);
+    if (Call* whole = std::get_if<Call>(&call)) return std::move(*whole);
+    Refuse(response, *ErrorOf(call));
+    return std::nullopt;
+  }
   // The rest of what a request for an answer needs; nullptr: refused.
   std::shared_ptr<Ticket> Submit(const Request& request, Response& response, Model::Prompt prompt,
                                  AnswerRequest common, const std::string& context_id);
   std::shared_ptr<Ticket> Queue(Response& response, Job job);
   bool FitsInBytes(Response& response, std::size_t n_bytes, bool allow_long) const;
   StreamOptions StreamOf(const AnswerRequest& common, const char* prefix) const;
+  // The ticket's answer: events() as they come, or whole(state) at its end.
+  template <class Events, class Whole>
+  void Respond(const Request& request, Response& response, const std::shared_ptr<Ticket>& ticket,
+               bool streams, Events events, Whole whole);
   void Stream(const Request& request, Response& response, std::shared_ptr<Ticket> ticket,
-
               std::unique_ptr<EventMaker> maker);
   // Waits for the end. False: the client has left, or it failed and that was said.
   bool Await(const Request& request, Response& response, Ticket& ticket, TicketState& state) const;
@@ -150,7 +138,7 @@ class Server::Impl {
   Metrics metrics_;
   ContextStore store_;
   Scheduler scheduler_;
-  std::vector<Route> routes_;
+  Gate gate_;
   std::unique_ptr<httplib::Server> http_;
   int port_ = 0;
   std::jthread listener_;
@@ -172,82 +160,11 @@ void Server::Impl::SetLimits() {
        {"Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"}});
 }
 
-const Route* Server::Impl::FindRoute(const std::string& path) const {
-  for (const Route& route : routes_) {
-    const std::size_t id = route.path.find(":id");
-    const bool fits = id == std::string::npos
-                          ? path == route.path
-                          : path.size() > id && path.compare(0, id, route.path, 0, id) == 0 &&
-                                path.find('/', id) == std::string::npos;
-    if (fits) return &route;
-  }
-  return nullptr;
-}
-
-// Whether host, origin and key are such as may come in; else the refusal is said.
-bool Server::Impl::IsLetIn(const Request& request, Response& response) const {
-  const std::string host = request.get_header_value("Host");
-  const bool has_keys = !options_.api_keys.empty();
-  if (IsLoopback(options_.host) && !has_keys && !IsLoopbackHost(host)) {
-    Refuse(response, {403, "the Host header names another machine: expected localhost", {}});
-    return false;
-  }
-  if (request.has_header("Origin")) {
-    const std::string origin = request.get_header_value("Origin");
-    const bool may = options_.cors_origin == "*" || options_.cors_origin == origin;
-    if (may) {
-      response.set_header("Access-Control-Allow-Origin", options_.cors_origin);
-      response.set_header("Vary", "Origin");
-    } else if (!IsOwnOrigin(origin, host)) {
-      Refuse(response, {403, "a page of another origin; --cors-origin lets one in", {}});
-      return false;
-    }
-  }
-  const bool is_open = request.path == "/health" || request.method == "OPTIONS" ||
-                       std::ranges::any_of(PageFiles(), [&](const PageFile& file) {
-                         return file.path == request.path;
-                       });
-  if (has_keys && !is_open &&
-      !FindKey(options_.api_keys, request.get_header_value("Authorization"))) {
-    Refuse(response, {401, "no valid API key: expected Authorization: Bearer KEY", {}});
-    return false;
-  }
-  return true;
-}
-
-Handled Server::Impl::Guard(const Request& request, Response& response) {
-  under_way = {Ticket::Clock::now(), nullptr, false};
-  if (!IsLetIn(request, response)) return Handled::Handled;
-  const Route* route = FindRoute(request.path);
-  if (route == nullptr) {
-    Refuse(response, {404, "there is nothing at this path; see /openapi.json", {}});
-    return Handled::Handled;
-  }
-  if (request.method == "OPTIONS") {
-    response.status = 204;
-    response.set_header("Allow", route->methods + ", OPTIONS");
-    if (!options_.cors_origin.empty()) {
-      response.set_header("Access-Control-Allow-Methods", route->methods);
-      response.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type");
-    }
-    return Handled::Handled;
-  }
-  const std::string method = request.method == "HEAD" ? "GET" : request.method;
-  if (route->methods.find(method) == std::string::npos) {
-    response.set_header("Allow", route->methods + ", OPTIONS");
-    Refuse(response, {405, "this path does not take that method: expected " + route->methods, {}});
-    return Handled::Handled;
-  }
-  if (method == "POST" && !IsJsonType(request.get_header_value("Content-Type"))) {
-    Refuse(response, {415, "Content-Type: expected application/json", {}});
-    return Handled::Handled;
-  }
-  return Handled::Unhandled;
-}
-
 void Server::Impl::SetGuards() {
-  http_->set_pre_routing_handler(
-      [this](const Request& request, Response& response) { return Guard(request, response); });
+  http_->set_pre_routing_handler([this](const Request& request, Response& response) {
+    under_way = {Clock::now(), nullptr, false};
+    return gate_.LetIn(request, response) ? Handled::Unhandled : Handled::Handled;
+  });
   // What the library refuses by itself gets OpenAI's form too.
   const auto most = static_cast<std::uint64_t>(options_.max_body_bytes);
   http_->set_error_handler([most](const Request& request, Response& response) {
@@ -274,15 +191,12 @@ void Server::Impl::SetGuards() {
 
 void Server::Impl::Log(const std::string& method, const std::string& path, int status,
                        const UnderWay& work) {
-  const Route* route = FindRoute(path);
   RequestLog log;
   log.method = method;
-  log.route = route != nullptr ? route->path : "other";
+  log.route = gate_.RouteOf(path);
   log.status = status;
-  // What the library refuses by itself never came to Guard.
-  const bool was_guarded = work.start != Ticket::Clock::time_point();
-  const auto seconds = std::chrono::duration<double>(Ticket::Clock::now() - work.start);
-  log.seconds = was_guarded ? seconds.count() : 0;
+  // What the library refuses by itself never came to the gate.
+  log.seconds = work.start != Clock::time_point() ? SecondsSince(work.start) : 0;
   if (work.ticket != nullptr) {
     work.ticket->Read([&log](const TicketState& state) {
       log.n_prompt = state.n_prompt;
@@ -297,21 +211,11 @@ void Server::Impl::Log(const std::string& method, const std::string& path, int s
 
 void Server::Impl::AddRoute(const char* method, const char* path,
                             const httplib::Server::Handler& handler) {
-  const auto at = std::ranges::find(routes_, path, &Route::path);
-  if (at == routes_.end()) {
-    routes_.push_back({path, method});
-  } else {
-    at->methods += std::string(", ") + method;
-  }
+  gate_.AddRoute(method, path);
   const std::string name = method;
   if (name == "GET") http_->Get(path, handler);
   if (name == "POST") http_->Post(path, handler);
   if (name == "DELETE") http_->Delete(path, handler);
-}
-
-std::string Server::Impl::Tenant(const Request& request) const {
-  const auto key = FindKey(options_.api_keys, request.get_header_value("Authorization"));
-  return key ? "key " + std::to_string(*key) : std::string();
 }
 
 Gauges Server::Impl::Now() const {
@@ -361,7 +265,7 @@ void Server::Impl::Tokenize(const Request& request, Response& response) const {
   if (fields.error()) return Refuse(response, *fields.error());
   const auto tokens = model_.Tokenize(content, add_special, parse_special);
   if (!tokens) return Refuse(response, FromError(tokens.error()));
-  Answer(response, {{"tokens", *tokens}});
+  Reply(response, {{"tokens", *tokens}});
 }
 
 void Server::Impl::Detokenize(const Request& request, Response& response) const {
@@ -383,7 +287,7 @@ void Server::Impl::Detokenize(const Request& request, Response& response) const 
   }
   if (given == nullptr) fields.Refuse("tokens", "an array of tokens");
   if (fields.error()) return Refuse(response, *fields.error());
-  Answer(response, {{"content", model_.Detokenize(tokens)}});
+  Reply(response, {{"content", model_.Detokenize(tokens)}});
 }
 
 // A text that is too long however it is tokenised is refused before that takes time and memory.
@@ -416,7 +320,7 @@ std::shared_ptr<Ticket> Server::Impl::Submit(const Request& request, Response& r
     return nullptr;
   }
   Job job;
-  job.tenant = Tenant(request);
+  job.tenant = gate_.Tenant(request);
   job.context_id = context_id;
   job.n_answers = common.n_answers;
   job.options.plan = common.plan;
@@ -432,103 +336,95 @@ std::shared_ptr<Ticket> Server::Impl::Submit(const Request& request, Response& r
 }
 
 StreamOptions Server::Impl::StreamOf(const AnswerRequest& common, const char* prefix) const {
-  return {NewAnswerId(prefix), options_.model_name, UnixTime(), common.include_usage,
+  return {RandomId(prefix), options_.model_name, UnixTime(), common.include_usage,
           common.return_progress};
 }
 
+template <class Events, class Whole>
+void Server::Impl::Respond(const Request& request, Response& response,
+                           const std::shared_ptr<Ticket>& ticket, bool streams, Events events,
+                           Whole whole) {
+  if (ticket == nullptr) return;  // that was said
+  if (streams) return Stream(request, response, ticket, events());
+  TicketState state;
+  if (Await(request, response, *ticket, state)) Reply(response, whole(state));
+}
+
 void Server::Impl::Chat(const Request& request, Response& response) {
-  const ApiResult<Json> body = ParseBody(request.body);
-  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
-  ApiResult<ChatCall> read = ReadChatCall(std::get<Json>(body), options_.defaults);
-  if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
-  ChatCall& call = std::get<ChatCall>(read);
-  if (!FitsInBytes(response, call.chat.messages.size(), call.common.allow_long)) return;
-  if (!call.chat.json_schema.empty()) {
-    const Result<std::string> grammar = GrammarOfSchema(call.chat.json_schema);
+  std::optional<ChatCall> call = Read(request, response, ReadChatCall);
+  if (!call || !FitsInBytes(response, call->chat.messages.size(), call->common.allow_long)) return;
+  if (!call->chat.json_schema.empty()) {
+    const Result<std::string> grammar = GrammarOfSchema(call->chat.json_schema);
     if (!grammar) return Refuse(response, FromError(grammar.error(), "response_format"));
   }
-  if (!call.context_id.empty()) {
-    const auto context = store_.Find(Tenant(request), call.context_id);
+  if (!call->context_id.empty()) {
+    const auto context = store_.Find(gate_.Tenant(request), call->context_id);
     if (!context) {
       return Refuse(response, {404, "context_id: there is no such context, or it had to make room",
                                "context_id"});
     }
-    GoOnBehind(context->messages, call);
+    GoOnBehind(context->messages, *call);
   }
-  Result<ChatPrompt> chat = BuildChat(model_, call.chat);
+  Result<ChatPrompt> chat = BuildChat(model_, call->chat);
   if (!chat) {
     const bool is_question = chat.error().message.starts_with("question:");
     return Refuse(response, FromError(chat.error(), is_question ? "question" : ""));
   }
-  AskOptions& answer = call.common.answer;
+  AskOptions& answer = call->common.answer;
   answer.sampling.grammar = std::move(chat->grammar);
   answer.shown_tokens = std::move(chat->shown_tokens);
   answer.stop_strings.insert(answer.stop_strings.end(), chat->stop_strings.begin(),
                              chat->stop_strings.end());
-  const StreamOptions stream = StreamOf(call.common, "chatcmpl-");
-  const bool streams = call.common.streams;
+  const StreamOptions stream = StreamOf(call->common, "chatcmpl-");
+  const bool streams = call->common.streams;
   const auto ticket =
-      Submit(request, response, std::move(chat->prompt), std::move(call.common), call.context_id);
-  if (ticket == nullptr) return;
-  if (streams) {
-    return Stream(request, response, ticket,
-                  MakeChatEvents(model_, stream, std::move(chat->reader)));
-  }
-  TicketState state;
-  if (!Await(request, response, *ticket, state)) return;
-  Answer(response, ChatAnswerJson(model_, stream, chat->reader, state));
+      Submit(request, response, std::move(chat->prompt), std::move(call->common), call->context_id);
+  Respond(
+      request, response, ticket, streams,
+      [&] { return MakeChatEvents(model_, stream, std::move(chat->reader)); },
+      [&](const TicketState& state) {
+        return ChatAnswerJson(model_, stream, chat->reader, state);
+      });
 }
 
 void Server::Impl::Completion(const Request& request, Response& response) {
-  const ApiResult<Json> body = ParseBody(request.body);
-  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
-  ApiResult<CompletionCall> read = ReadCompletionCall(std::get<Json>(body), options_.defaults);
-  if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
-  CompletionCall& call = std::get<CompletionCall>(read);
-  if (!FitsInBytes(response, call.context.size() + call.prompt.size(), call.common.allow_long)) {
+  std::optional<CompletionCall> call = Read(request, response, ReadCompletionCall);
+  if (!call ||
+      !FitsInBytes(response, call->context.size() + call->prompt.size(), call->common.allow_long)) {
     return;
   }
-  Result<Model::Prompt> prompt = model_.CutPrompt(call.context + call.prompt, call.context.size());
+  Result<Model::Prompt> prompt =
+      model_.CutPrompt(call->context + call->prompt, call->context.size());
   if (!prompt) return Refuse(response, FromError(prompt.error()));
-  const StreamOptions stream = StreamOf(call.common, "cmpl-");
-  const bool streams = call.common.streams;
+  const StreamOptions stream = StreamOf(call->common, "cmpl-");
+  const bool streams = call->common.streams;
   const auto ticket =
-      Submit(request, response, std::move(*prompt), std::move(call.common), std::string());
-  if (ticket == nullptr) return;
-  if (streams) return Stream(request, response, ticket, MakeCompletionEvents(model_, stream));
-  TicketState state;
-  if (!Await(request, response, *ticket, state)) return;
-  Answer(response, CompletionJson(model_, stream, state));
+      Submit(request, response, std::move(*prompt), std::move(call->common), std::string());
+  Respond(
+      request, response, ticket, streams, [&] { return MakeCompletionEvents(model_, stream); },
+      [&](const TicketState& state) { return CompletionJson(model_, stream, state); });
 }
 
 void Server::Impl::MakeContext(const Request& request, Response& response) {
-  const ApiResult<Json> body = ParseBody(request.body);
-  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
-  ApiResult<ContextCall> read = ReadContextCall(std::get<Json>(body), options_.defaults);
-  if (const ApiError* error = ErrorOf(read)) return Refuse(response, *error);
-  ContextCall& call = std::get<ContextCall>(read);
-  if (!FitsInBytes(response, call.messages.size(), call.allow_long)) return;
-  Result<std::vector<Token>> tokens = BuildChatContext(model_, call.messages);
+  std::optional<ContextCall> call = Read(request, response, ReadContextCall);
+  if (!call || !FitsInBytes(response, call->messages.size(), call->allow_long)) return;
+  Result<std::vector<Token>> tokens = BuildChatContext(model_, call->messages);
   if (!tokens) return Refuse(response, FromError(tokens.error()));
   const auto n = static_cast<std::int64_t>(tokens->size());
-  if (Status fits = model_.CheckLength(n, call.allow_long); !fits) {
+  if (Status fits = model_.CheckLength(n, call->allow_long); !fits) {
     return Refuse(response, FromError(fits.error()));
   }
   Job job;
-  job.tenant = Tenant(request);
+  job.tenant = gate_.Tenant(request);
   job.prompt = {std::move(*tokens), n};
-  job.options.plan = call.plan;
+  job.options.plan = call->plan;
   FitPlan(job.options.plan, n);
-  job.options.allow_long = call.allow_long;
+  job.options.allow_long = call->allow_long;
   job.options.wants_answer = false;
-  job.context.name = std::move(call.name);
-  job.context.messages = std::move(call.messages);
-  const auto ticket = Queue(response, std::move(job));
-  if (ticket == nullptr) return;
-  if (call.streams) return Stream(request, response, ticket, MakeContextEvents());
-  TicketState state;
-  if (!Await(request, response, *ticket, state)) return;
-  Answer(response, ContextJson(*state.made));
+  job.context.name = std::move(call->name);
+  job.context.messages = std::move(call->messages);
+  Respond(request, response, Queue(response, std::move(job)), call->streams, MakeContextEvents,
+          [](const TicketState& state) { return ContextJson(*state.made); });
 }
 
 bool Server::Impl::Await(const Request& request, Response& response, Ticket& ticket,
@@ -556,7 +452,7 @@ void Server::Impl::Stream(const Request& request, Response& response,
 
   struct Told {
     std::uint64_t version = 0;
-    Ticket::Clock::time_point last_write = Ticket::Clock::now();
+    Clock::time_point last_write = Clock::now();
   };
   const auto told = std::make_shared<Told>();
   const std::shared_ptr<EventMaker> events = std::move(maker);
@@ -571,11 +467,10 @@ void Server::Impl::Stream(const Request& request, Response& response,
       over = state.is_over();
       bytes = events->Events(state);
     }
-    const auto now = Ticket::Clock::now();
-    const std::chrono::duration<double> silence = now - told->last_write;
-    if (bytes.empty() && silence.count() >= options_.ping_interval) bytes = ": ping\n\n";
+    const bool is_silent = SecondsSince(told->last_write) >= options_.ping_interval;
+    if (bytes.empty() && is_silent) bytes = ": ping\n\n";
     if (!bytes.empty()) {
-      told->last_write = now;
+      told->last_write = Clock::now();
       if (!sink.write(bytes.data(), bytes.size())) return false;
     }
     if (over) sink.done();
@@ -600,12 +495,12 @@ void Server::Impl::SetRoutes() {
     response.set_content(OpenApi().data(), OpenApi().size(), "application/json");
   });
   AddRoute("GET", "/health", [](const Request&, Response& response) {
-    Answer(response, {{"status", "ok"}});
+    Reply(response, {{"status", "ok"}});
   });
   AddRoute("GET", "/v1/models",
-           [this](const Request&, Response& response) { Answer(response, Models()); });
+           [this](const Request&, Response& response) { Reply(response, Models()); });
   AddRoute("GET", "/props",
-           [this](const Request&, Response& response) { Answer(response, Props()); });
+           [this](const Request&, Response& response) { Reply(response, Props()); });
   AddRoute("GET", "/metrics", [this](const Request&, Response& response) {
     response.set_content(metrics_.Text(Now()), "text/plain; version=0.0.4; charset=utf-8");
   });
@@ -621,21 +516,22 @@ void Server::Impl::SetRoutes() {
            [this](const Request& request, Response& response) { MakeContext(request, response); });
   AddRoute("GET", "/v1/contexts", [this](const Request& request, Response& response) {
     Json data = Json::array();
-    for (const ContextInfo& info : store_.List(Tenant(request))) data.push_back(ContextJson(info));
-    Answer(response, {{"object", "list"}, {"data", std::move(data)}});
+    for (const ContextInfo& info : store_.List(gate_.Tenant(request)))
+      data.push_back(ContextJson(info));
+    Reply(response, {{"object", "list"}, {"data", std::move(data)}});
   });
   const auto none = [](Response& response) {
     Refuse(response, {404, "there is no such context, or it had to make room", {}});
   };
   AddRoute("GET", "/v1/contexts/:id", [this, none](const Request& request, Response& response) {
-    const auto info = store_.Find(Tenant(request), request.path_params.at("id"));
+    const auto info = store_.Find(gate_.Tenant(request), request.path_params.at("id"));
     if (!info) return none(response);
-    Answer(response, ContextJson(*info));
+    Reply(response, ContextJson(*info));
   });
   AddRoute("DELETE", "/v1/contexts/:id", [this, none](const Request& request, Response& response) {
     const std::string& id = request.path_params.at("id");
-    if (!store_.Erase(Tenant(request), id)) return none(response);
-    Answer(response, {{"id", id}, {"object", "context.deleted"}, {"deleted", true}});
+    if (!store_.Erase(gate_.Tenant(request), id)) return none(response);
+    Reply(response, {{"id", id}, {"object", "context.deleted"}, {"deleted", true}});
   });
 }
 

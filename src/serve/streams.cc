@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "serve/random_id.h"
+
 namespace aster::serve {
 namespace {
 
@@ -10,6 +12,22 @@ using Phase = TicketState::Phase;
 std::string Event(const Json& json) { return "data: " + Dump(json) + "\n\n"; }
 
 constexpr char kDone[] = "data: [DONE]\n\n";
+
+Json AnswerJson(const StreamOptions& options, const char* object, Json choices) {
+  return {{"id", options.id},
+          {"object", object},
+          {"created", options.created},
+          {"model", options.model_name},
+          {"choices", std::move(choices)}};
+}
+
+Json WholeJson(const StreamOptions& options, const char* object, Json choices,
+               const TicketState& state) {
+  Json json = AnswerJson(options, object, std::move(choices));
+  json["usage"] = UsageJson(state);
+  json["timings"] = TimingsJson(state);
+  return json;
+}
 
 // What came to `text` since `seen` of it was told. Nothing when it was taken back.
 std::string Grown(const std::string& seen, const std::string& text) {
@@ -56,7 +74,7 @@ class ChatAnswerReader {
     if (i == calls_.size()) {
       if (now.name.empty()) return nullptr;
       calls_.push_back(now);
-      if (calls_[i].id.empty()) calls_[i].id = NewAnswerId("call_");
+      if (calls_[i].id.empty()) calls_[i].id = RandomId("call_");
       Json json = ToolCallJson(calls_[i]);
       json["index"] = i;
       return json;
@@ -93,10 +111,7 @@ class AnswerEvents : public EventMaker {
     over_ = true;
     if (state.phase == Phase::kFailed) return events + Event(ErrorJson(state.error)) + kDone;
     if (!options_.include_usage) return events + kDone;
-    Json last = Chunk(Json::array());
-    last["usage"] = UsageJson(state);
-    last["timings"] = TimingsJson(state);
-    return events + Event(last) + kDone;
+    return events + Event(WholeJson(options_, object_, Json::array(), state)) + kDone;
   }
 
  protected:
@@ -110,13 +125,7 @@ class AnswerEvents : public EventMaker {
     return Event(chunk);
   }
 
-  Json Chunk(Json choices) const {
-    return {{"id", options_.id},
-            {"object", object_},
-            {"created", options_.created},
-            {"model", options_.model_name},
-            {"choices", std::move(choices)}};
-  }
+  Json Chunk(Json choices) const { return AnswerJson(options_, object_, std::move(choices)); }
 
   const Model& model_;
   const StreamOptions options_;
@@ -263,13 +272,7 @@ Json ChatAnswerJson(const Model& model, const StreamOptions& options, const Chat
     if (!answer.logprobs.empty()) choice["logprobs"] = ChatLogprobsJson(model, answer.logprobs);
     choices.push_back(std::move(choice));
   }
-  return {{"id", options.id},
-          {"object", "chat.completion"},
-          {"created", options.created},
-          {"model", options.model_name},
-          {"choices", choices},
-          {"usage", UsageJson(state)},
-          {"timings", TimingsJson(state)}};
+  return WholeJson(options, "chat.completion", std::move(choices), state);
 }
 
 Json CompletionJson(const Model& model, const StreamOptions& options, const TicketState& state) {
@@ -285,13 +288,7 @@ Json CompletionJson(const Model& model, const StreamOptions& options, const Tick
     }
     choices.push_back(std::move(choice));
   }
-  return {{"id", options.id},
-          {"object", "text_completion"},
-          {"created", options.created},
-          {"model", options.model_name},
-          {"choices", choices},
-          {"usage", UsageJson(state)},
-          {"timings", TimingsJson(state)}};
+  return WholeJson(options, "text_completion", std::move(choices), state);
 }
 
 }  // namespace aster::serve

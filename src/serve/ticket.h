@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "aster/session.h"
+#include "base/clock.h"
 #include "serve/api_error.h"
 #include "serve/context_store.h"
 
@@ -43,8 +44,7 @@ struct TicketState {
   Progress progress;  // of the prefill
   std::int64_t n_prompt = 0;
   std::int64_t n_reused = 0;
-  Attention attention = Attention::kDense;
-  std::int64_t block_size = 0, anchor_size = 0, n_blocks = 0;
+  PlanShape plan;
   double prefill_seconds = 0;  // from when it was let in to the first token
   double decode_seconds = 0;
   std::vector<AnswerState> answers;
@@ -56,8 +56,6 @@ struct TicketState {
 
 class Ticket {
  public:
-  using Clock = std::chrono::steady_clock;
-
   explicit Ticket(Job asked) : job(std::move(asked)) {}
 
   const Job job;

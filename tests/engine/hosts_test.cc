@@ -19,6 +19,7 @@
 #include "cluster/local_group.h"
 #include "engine/host_messages.h"
 #include "engine/model_state.h"
+#include "support/tiny_engine.h"
 #include "support/tiny_gguf.h"
 
 namespace aster {
@@ -27,20 +28,6 @@ namespace {
 using internal::HostTeam;
 
 constexpr Patience kPatience(20);
-
-Model MustLoad(const std::string& path) {
-  ModelOptions options;
-  options.n_threads = 1;
-  options.ubatch_size = 32;
-  options.linear = ModelOptions::Linear::kGgml;
-  return std::move(*Model::Load(path, options));
-}
-
-std::vector<Token> SomeTokens(int n) {
-  std::vector<Token> tokens;
-  for (int i = 0; i < n; ++i) tokens.push_back(10 + (i * i * 7 + i * 31 + i / 9) % 250);
-  return tokens;
-}
 
 EncodeOptions Star(std::int64_t block_size, std::int64_t anchor_size = -1) {
   EncodeOptions options;
@@ -73,7 +60,7 @@ class ContextHosts {
     ended_.resize(groups_.size());
     for (std::size_t rank = 1; rank < groups_.size(); ++rank) {
       threads_.emplace_back([this, path, rank] {
-        Model model = MustLoad(path);
+        Model model = MustLoadTiny(path);
         const Status status = internal::ServeHost(model, *groups_[rank], kPatience);
         ended_[rank] = status.ok() ? "" : status.error().message;
         groups_[rank].reset();
@@ -88,7 +75,7 @@ class ContextHosts {
   const std::shared_ptr<HostTeam>& hosts() const { return hosts_; }
   // Whose contexts are spread over them.
   Model QueryHost(const std::string& path) const {
-    Model model = MustLoad(path);
+    Model model = MustLoadTiny(path);
     HostTeam::Join(model, hosts_);
     return model;
   }
@@ -147,7 +134,7 @@ class HostsTest : public testing::Test {
 };
 
 TEST_F(HostsTest, AnswerAsOneHostDoes) {
-  const Model model = MustLoad(file_.path());
+  const Model model = MustLoadTiny(file_.path());
   const std::vector<Token> tokens = SomeTokens(430);
   struct Shape {
     std::int64_t block_size, anchor_size;
@@ -176,7 +163,7 @@ TEST_F(HostsTest, AnswerAsOneHostDoes) {
 }
 
 TEST_F(HostsTest, UnevenHostsAnswerAsOneToo) {
-  const Model model = MustLoad(file_.path());
+  const Model model = MustLoadTiny(file_.path());
   const std::vector<Token> tokens = SomeTokens(430);
   Context alone = std::move(*Context::Encode(model, tokens, Star(50)));
   const std::vector<Answer> want = AskTwice(alone);
@@ -195,7 +182,7 @@ TEST_F(HostsTest, UnevenHostsAnswerAsOneToo) {
 }
 
 TEST_F(HostsTest, ARingAnswersAsDenseDoes) {
-  const Model model = MustLoad(file_.path());
+  const Model model = MustLoadTiny(file_.path());
   for (const int n : {430, 64, 17, 5, 1}) {
     const std::vector<Token> tokens = SomeTokens(n);
     Context alone = std::move(*Context::Encode(model, tokens, Exact(Attention::kDense)));
@@ -223,7 +210,7 @@ TEST_F(HostsTest, EveryArchitectureMayBeSpread) {
   for (const auto a : {TinyArchitecture::kQwen3, TinyArchitecture::kGemma2,
                        TinyArchitecture::kGemma3, TinyArchitecture::kGptOss}) {
     const TinyGgufFile file(TinyModel{.architecture = a});
-    const Model model = MustLoad(file.path());
+    const Model model = MustLoadTiny(file.path());
     const std::vector<Token> tokens = SomeTokens(300);
     for (const EncodeOptions& options : {Star(50), Exact(Attention::kRing)}) {
       SCOPED_TRACE("architecture " + std::to_string(static_cast<int>(a)) + ", " +
@@ -239,7 +226,7 @@ TEST_F(HostsTest, EveryArchitectureMayBeSpread) {
 }
 
 TEST_F(HostsTest, PartialResultsMayTravelInBf16) {
-  const Model model = MustLoad(file_.path());
+  const Model model = MustLoadTiny(file_.path());
   const std::vector<Token> tokens = SomeTokens(430);
   Context alone = std::move(*Context::Encode(model, tokens, Star(50)));
   ContextHosts others(file_.path(), 3);
@@ -292,7 +279,7 @@ TEST_F(HostsTest, EachHoldsItsBlocksAndTheAnchorOnly) {
 
 // What a host alone with made-up neighbours holds, sends and needs.
 TEST_F(HostsTest, NoneHoldsMoreThanItsShareAndABlock) {
-  const Model model = MustLoad(file_.path());
+  const Model model = MustLoadTiny(file_.path());
   for (const Attention attention : {Attention::kStar, Attention::kRing}) {
     PlanOptions options;
     options.attention = attention;
@@ -342,7 +329,7 @@ TEST(Replay, WaitsForMessagesAndForTheLink) {
 
 TEST_F(HostsTest, AHeldContextCanBeCutAnywhereAndGoesOn) {
   const std::vector<Token> tokens = SomeTokens(300);
-  const Model one = MustLoad(file_.path());
+  const Model one = MustLoadTiny(file_.path());
   Context alone = std::move(*Context::Encode(one, tokens, Star(50)));
   ContextHosts others(file_.path(), 3);
   Model model = others.QueryHost(file_.path());
@@ -372,7 +359,7 @@ TEST_F(HostsTest, ContextsLiveSideBySide) {
 TEST_F(HostsTest, SeveralThreadsMayAskAtOnce) {
   for (const int size : {1, 3}) {
     ContextHosts others(file_.path(), size);
-    Model model = MustLoad(file_.path());
+    Model model = MustLoadTiny(file_.path());
     if (size > 1) HostTeam::Join(model, others.hosts());
     const auto ask = [&](int i) {
       Context context = std::move(*Context::Encode(model, SomeTokens(200 + 50 * i), Star(50)));
@@ -513,11 +500,11 @@ TEST_F(HostsTest, ARequestThatDoesNotFitIsRefusedWithAReason) {
     const std::vector<std::unique_ptr<Group>> groups = MakeLocalGroup(2);
     std::string ended;
     std::jthread host([&] {
-      Model model = MustLoad(file_.path());
+      Model model = MustLoadTiny(file_.path());
       const Status status = internal::ServeHost(model, *groups[1], kPatience);
       ended = status.ok() ? "" : status.error().message;
     });
-    const Model model = MustLoad(file_.path());
+    const Model model = MustLoadTiny(file_.path());
     std::vector<Token> tokens = SomeTokens(300);
     EncodeRequest request;
     request.context = 1;
@@ -607,7 +594,7 @@ TEST_F(HostsTest, AHostThatFailsIsNamedAndNothingHangs) {
         std::vector<std::jthread> ranks;
         for (const std::size_t rank : {1, 2}) {
           ranks.emplace_back([&, rank] {
-            Model model = MustLoad(file_.path());
+            Model model = MustLoadTiny(file_.path());
             static_cast<void>(internal::ServeHost(model, *groups[rank], Patience(1)));
             groups[rank].reset();
           });
@@ -619,7 +606,7 @@ TEST_F(HostsTest, AHostThatFailsIsNamedAndNothingHangs) {
         if (hosts->options.anchor == AnchorFrom::kAuto) {
           hosts->options.anchor = AnchorFrom::kRecompute;
         }
-        Model model = MustLoad(file_.path());
+        Model model = MustLoadTiny(file_.path());
         HostTeam::Join(model, hosts);
         std::string why;
         {

@@ -7,16 +7,11 @@
 #include <vector>
 
 #include "aster/context.h"
+#include "support/tiny_engine.h"
 #include "support/tiny_gguf.h"
 
 namespace aster {
 namespace {
-
-std::vector<Token> SomeTokens(int n, int seed = 7) {
-  std::vector<Token> tokens;
-  for (int i = 0; i < n; ++i) tokens.push_back(10 + (i * i * seed + i * 31 + i / 9) % 250);
-  return tokens;
-}
 
 Model::Prompt Prompt(const std::vector<Token>& context, const std::vector<Token>& query) {
   Model::Prompt prompt{context, static_cast<std::int64_t>(context.size())};
@@ -36,16 +31,8 @@ SessionOptions Greedy(Attention attention, std::int64_t block_size = 0, int n_to
 
 class SessionTest : public testing::TestWithParam<TinyArchitecture> {
  protected:
-  SessionTest() : file_(TinyModel{.architecture = GetParam()}), model_(MustLoad(file_.path())) {}
-
-  static Model MustLoad(const std::string& path) {
-    ModelOptions options;
-    options.n_threads = 1;
-    options.ubatch_size = 32;
-    options.max_sessions = 8;
-    options.linear = ModelOptions::Linear::kGgml;
-    return std::move(*Model::Load(path, options));
-  }
+  SessionTest()
+      : file_(TinyModel{.architecture = GetParam()}), model_(MustLoadTiny(file_.path(), 32, 8)) {}
 
   Session MustStart(const Model::Prompt& prompt, const SessionOptions& options,
                     const Context* held = nullptr, Reuse reuse = {}) {

@@ -8,19 +8,13 @@
 #include <thread>
 #include <vector>
 
+#include "support/tiny_engine.h"
 #include "support/tiny_gguf.h"
 
 namespace aster::serve {
 namespace {
 
 using Phase = TicketState::Phase;
-
-std::vector<Token> SomeTokens(int n, int seed) {
-  std::vector<Token> tokens;
-  for (int i = 0; i < n; ++i)
-    tokens.push_back(10 + (i * i * seed + i * 31 + i / 9 + 13 * seed) % 250);
-  return tokens;
-}
 
 Job MakeJob(const std::vector<Token>& context, const std::vector<Token>& query, int n_answer) {
   Job job;
@@ -56,16 +50,7 @@ void WaitFor(const Ticket& ticket, F holds) {
 
 class SchedulerTest : public testing::Test {
  protected:
-  SchedulerTest() : file_(TinyModel{.n_layers = 2}), model_(MustLoad(file_.path())) {}
-
-  static Model MustLoad(const std::string& path) {
-    ModelOptions options;
-    options.n_threads = 1;
-    options.ubatch_size = 64;
-    options.max_sessions = 8;
-    options.linear = ModelOptions::Linear::kGgml;
-    return std::move(*Model::Load(path, options));
-  }
+  SchedulerTest() : file_(TinyModel{.n_layers = 2}), model_(MustLoadTiny(file_.path(), 64, 8)) {}
 
   // A server without HTTP.
   struct Parts {
