@@ -52,21 +52,26 @@ const common_chat_templates* LlamaModel::templates() const {
   return templates_.get();
 }
 
+common_chat_templates_inputs LlamaModel::TemplateInputs() const {
+  common_chat_templates_inputs inputs;
+  inputs.use_jinja = true;
+  inputs.add_generation_prompt = true;
+  // The tokenizer adds these; the template engine then leaves them out of the text.
+  inputs.add_bos = llama_vocab_get_add_bos(vocab_);
+  inputs.add_eos = llama_vocab_get_add_eos(vocab_);
+  return inputs;
+}
+
 Result<std::string> LlamaModel::RenderChat(std::span<const Message> messages) const {
   if (!has_chat_template()) return Joined(messages);
   try {
-    common_chat_templates_inputs inputs;
+    common_chat_templates_inputs inputs = TemplateInputs();
     for (const Message& message : messages) {
       common_chat_msg copy;
       copy.role = message.role;
       copy.content = message.content;
       inputs.messages.push_back(std::move(copy));
     }
-    inputs.use_jinja = true;
-    inputs.add_generation_prompt = true;
-    // The tokenizer adds these; the template engine then leaves them out of the text.
-    inputs.add_bos = llama_vocab_get_add_bos(vocab_);
-    inputs.add_eos = llama_vocab_get_add_eos(vocab_);
     return common_chat_templates_apply(templates(), inputs).prompt;
   } catch (const std::exception& e) {
     return WorldError(path_ + ": its chat template failed: " + e.what());

@@ -100,7 +100,7 @@ bool TakesTools(const LlamaModel& model) {
 
 // The request as llama.cpp's chat code takes it.
 Result<common_chat_templates_inputs> InputsOf(const LlamaModel& model, const ChatRequest& request) {
-  common_chat_templates_inputs inputs;
+  common_chat_templates_inputs inputs = model.TemplateInputs();
   try {
     inputs.messages = common_chat_msgs_parse_oaicompat(common_json::parse(request.messages));
   } catch (const std::exception& e) {
@@ -117,15 +117,9 @@ Result<common_chat_templates_inputs> InputsOf(const LlamaModel& model, const Cha
   if (!inputs.tools.empty() && !TakesTools(model)) {
     return InvalidArgument("tools: the model's chat template has no place for them");
   }
-  const llama_vocab* vocab = llama_model_get_vocab(model.get());
   inputs.json_schema = request.json_schema;
   inputs.parallel_tool_calls = request.parallel_tool_calls;
   inputs.reasoning_format = COMMON_REASONING_FORMAT_AUTO;
-  inputs.use_jinja = true;
-  inputs.add_generation_prompt = true;
-  // The tokenizer adds these; the template engine then leaves them out of the text.
-  inputs.add_bos = llama_vocab_get_add_bos(vocab);
-  inputs.add_eos = llama_vocab_get_add_eos(vocab);
   return inputs;
 }
 

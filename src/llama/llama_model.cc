@@ -7,7 +7,6 @@
 #include <cstring>
 #include <exception>
 #include <fstream>
-#include <limits>
 #include <mutex>
 
 #include "llama.h"
@@ -91,6 +90,7 @@ Result<std::unique_ptr<LlamaModel>> LlamaModel::Load(const std::string& path,
 LlamaModel::LlamaModel(llama_model* model, std::string path, std::string chat_template)
     : model_(model),
       vocab_(llama_model_get_vocab(model)),
+      tokenizer_(vocab_),
       path_(std::move(path)),
       chat_template_(std::move(chat_template)) {}
 
@@ -119,28 +119,7 @@ ModelInfo LlamaModel::Info() const {
 
 Result<std::vector<Token>> LlamaModel::Tokenize(std::string_view text, bool add_special,
                                                 bool parse_special) const {
-  if (text.size() > std::numeric_limits<std::int32_t>::max() / 2) {
-    return InvalidArgument("a text of " + std::to_string(text.size()) +
-                           " bytes: at most 1073741823 can be tokenised at once");
-  }
-  // A token holds at least one byte of text, but for the special ones around it.
-  std::vector<Token> tokens(text.size() + 8);
-  const auto size = static_cast<std::int32_t>(text.size());
-  int n = 0;
-  try {
-    n = llama_tokenize(vocab_, text.data(), size, tokens.data(),
-                       static_cast<std::int32_t>(tokens.size()), add_special, parse_special);
-    if (n < 0 && n != std::numeric_limits<std::int32_t>::min()) {
-      tokens.resize(static_cast<std::size_t>(-n));
-      n = llama_tokenize(vocab_, text.data(), size, tokens.data(), -n, add_special, parse_special);
-    }
-  } catch (const std::exception& e) {
-    return WorldError(std::string("the model's tokenizer failed: ") + e.what());
-  }
-  if (n < 0) return WorldError("the model's tokenizer gave more tokens than it can count");
-  tokens.resize(static_cast<std::size_t>(n));
-  tokens.shrink_to_fit();
-  return tokens;
+  return tokenizer_.Tokenize(text, add_special, parse_special);
 }
 
 std::string LlamaModel::Detokenize(std::span<const Token> tokens, bool render_special) const {

@@ -11,10 +11,12 @@
 #include "aster/chat.h"
 #include "aster/model.h"
 #include "aster/status.h"
+#include "llama/tokenizer.h"
 
 struct llama_model;
 struct llama_vocab;
 struct common_chat_templates;
+struct common_chat_templates_inputs;
 
 namespace aster {
 
@@ -50,12 +52,15 @@ class LlamaModel {
   // The chat template, read at the first call; ChatML where the model has none. Throws what
   // llama.cpp throws when it can't be read.
   const common_chat_templates* templates() const;  // chat.cc
+  // What every use of it has in common.
+  common_chat_templates_inputs TemplateInputs() const;  // chat.cc
 
  private:
   LlamaModel(llama_model* model, std::string path, std::string chat_template);
 
   llama_model* model_;
   const llama_vocab* vocab_;
+  const Tokenizer tokenizer_;
   std::string path_;
   std::string chat_template_;  // in place of the model's own; empty: that one
   mutable std::once_flag templates_made_;

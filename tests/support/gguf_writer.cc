@@ -19,13 +19,23 @@ constexpr int kBosId = 1;
 constexpr int kEosId = 2;
 constexpr const char* kPieces[] = {"\u2581", "\u2581t", "he", "\u2581the", "in", "er", "\u2581a",
                                    "on",     "re",      "at", "en",        "nd", "st", "ing"};
+// Of the BPE tokenizer: special in any text, and overlapping each other and the control tokens.
+constexpr const char* kUserTokens[] = {"<b>", "b><", "\n\n", "  ", "<|im", "|><|", "></s"};
+constexpr const char* kMerges[] = {"t h", "h e", "th e", "i n", "e r"};
 constexpr const char* kChatTemplate =
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "
     "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 struct Vocabulary {
-  enum Type { kNormal = 1, kUnknown = 2, kControl = 3, kUnused = 5, kByte = 6 };  // llama.cpp's
+  enum Type {  // llama.cpp's
+    kNormal = 1,
+    kUnknown = 2,
+    kControl = 3,
+    kUserDefined = 4,
+    kUnused = 5,
+    kByte = 6
+  };
   std::vector<std::string> tokens;
   std::vector<int> types;
 
@@ -35,11 +45,22 @@ struct Vocabulary {
   }
 };
 
-Vocabulary MakeVocabulary(int n_vocab) {
+Vocabulary ControlTokens() {
   Vocabulary v;
   for (const char* token : kControlTokens) {
     v.Add(token, v.tokens.empty() ? Vocabulary::kUnknown : Vocabulary::kControl);
   }
+  return v;
+}
+
+void FillUp(Vocabulary& v, int n_vocab) {
+  while (std::ssize(v.tokens) < n_vocab) {
+    v.Add("<unused" + std::to_string(v.tokens.size()) + ">", Vocabulary::kUnused);
+  }
+}
+
+Vocabulary MakeVocabulary(int n_vocab) {
+  Vocabulary v = ControlTokens();
   for (int byte = 0; byte < 256; ++byte) {
     char text[8];
     std::snprintf(text, sizeof text, "<0x%02X>", byte);
@@ -51,10 +72,47 @@ Vocabulary MakeVocabulary(int n_vocab) {
   for (const char* piece : kPieces) {
     if (std::ssize(v.tokens) < n_vocab) v.Add(piece, Vocabulary::kNormal);
   }
-  while (std::ssize(v.tokens) < n_vocab) {
-    v.Add("<unused" + std::to_string(v.tokens.size()) + ">", Vocabulary::kUnused);
-  }
+  FillUp(v, n_vocab);
   return v;
+}
+
+// GPT-2's letter for a byte, in UTF-8: itself where it can be printed, else one from U+0100 on.
+std::string ByteLetter(int byte) {
+  const auto prints = [](int b) {
+    return (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
+  };
+  int letter = byte;
+  if (!prints(byte)) {
+    letter = 0x100;
+    for (int b = 0; b < byte; ++b) letter += prints(b) ? 0 : 1;
+  }
+  if (letter < 0x80) return {static_cast<char>(letter)};
+  return {static_cast<char>(0xC0 | (letter >> 6)), static_cast<char>(0x80 | (letter & 0x3F))};
+}
+
+Vocabulary MakeBpeVocabulary(int n_vocab) {
+  Vocabulary v = ControlTokens();
+  for (int byte = 0; byte < 256; ++byte) v.Add(ByteLetter(byte), Vocabulary::kNormal);
+  for (std::string merge : kMerges) {
+    std::erase(merge, ' ');
+    v.Add(merge, Vocabulary::kNormal);
+  }
+  for (const char* token : kUserTokens) v.Add(token, Vocabulary::kUserDefined);
+  FillUp(v, n_vocab);
+  return v;
+}
+
+void SetVocabulary(gguf_context* g, const Vocabulary& vocabulary, bool add_bos) {
+  std::vector<const char*> tokens;
+  for (const std::string& token : vocabulary.tokens) tokens.push_back(token.c_str());
+  gguf_set_arr_str(g, "tokenizer.ggml.tokens", tokens.data(), tokens.size());
+  gguf_set_arr_data(g, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, vocabulary.types.data(),
+                    vocabulary.types.size());
+  gguf_set_val_u32(g, "tokenizer.ggml.unknown_token_id", kUnknownId);
+  gguf_set_val_u32(g, "tokenizer.ggml.bos_token_id", kBosId);
+  gguf_set_val_u32(g, "tokenizer.ggml.eos_token_id", kEosId);
+  gguf_set_val_bool(g, "tokenizer.ggml.add_bos_token", add_bos);
+  gguf_set_val_str(g, "tokenizer.chat_template", kChatTemplate);
 }
 
 }  // namespace
@@ -88,25 +146,25 @@ void GgufWriter::KeyText(const char* name, const char* value) {
 
 void GgufWriter::Tokenizer(int n_vocab, bool add_bos) {
   const Vocabulary vocabulary = MakeVocabulary(n_vocab);
-  std::vector<const char*> tokens;
-  std::vector<float> scores;
+  std::vector<float> scores;  // longer pieces merge first
   for (const std::string& token : vocabulary.tokens) {
-    tokens.push_back(token.c_str());
-    scores.push_back(static_cast<float>(token.size()));  // longer pieces merge first
+    scores.push_back(static_cast<float>(token.size()));
   }
   gguf_context* g = gguf_.get();
+  SetVocabulary(g, vocabulary, add_bos);
   gguf_set_val_str(g, "tokenizer.ggml.model", "llama");
-  gguf_set_arr_str(g, "tokenizer.ggml.tokens", tokens.data(), tokens.size());
   gguf_set_arr_data(g, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores.data(), scores.size());
-  gguf_set_arr_data(g, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, vocabulary.types.data(),
-                    vocabulary.types.size());
-  gguf_set_val_u32(g, "tokenizer.ggml.unknown_token_id", kUnknownId);
-  gguf_set_val_u32(g, "tokenizer.ggml.bos_token_id", kBosId);
-  gguf_set_val_u32(g, "tokenizer.ggml.eos_token_id", kEosId);
   gguf_set_val_u32(g, "tokenizer.ggml.token_type_count", 2);  // BERT's sentence types
-  gguf_set_val_bool(g, "tokenizer.ggml.add_bos_token", add_bos);
   gguf_set_val_bool(g, "tokenizer.ggml.add_space_prefix", false);
-  gguf_set_val_str(g, "tokenizer.chat_template", kChatTemplate);
+}
+
+void GgufWriter::BpeTokenizer(int n_vocab, bool add_bos) {
+  gguf_context* g = gguf_.get();
+  SetVocabulary(g, MakeBpeVocabulary(n_vocab), add_bos);
+  gguf_set_val_str(g, "tokenizer.ggml.model", "gpt2");
+  gguf_set_val_str(g, "tokenizer.ggml.pre", "gpt-4o");
+  std::vector<const char*> merges(std::begin(kMerges), std::end(kMerges));
+  gguf_set_arr_str(g, "tokenizer.ggml.merges", merges.data(), merges.size());
 }
 
 void GgufWriter::Matrix(const std::string& name, Shape shape, float gain) {

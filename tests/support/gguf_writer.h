@@ -1,5 +1,5 @@
 // Writes a GGUF of random weights through ggml's own writer: names, shapes and gains in, a file
-// out. One tokenizer serves all: SentencePiece with all bytes, a few merges and a ChatML template.
+// out. Tokenizers have all bytes, a few merges and a ChatML template.
 #pragma once
 
 #include <cstddef>
@@ -34,7 +34,9 @@ class GgufWriter {
   void KeyText(const char* name, const char* value);
 
   // REQUIRES: n_vocab >= 288.
-  void Tokenizer(int n_vocab, bool add_bos);
+  void Tokenizer(int n_vocab, bool add_bos);  // SentencePiece
+  // Byte-level BPE whose words llama.cpp splits by std::regex, with special tokens that overlap.
+  void BpeTokenizer(int n_vocab, bool add_bos);
 
   // Weights [in, out] or [in, out, n]: a row of unit elements comes out with deviation `gain`.
   void Matrix(const std::string& name, Shape shape, float gain = 1.0f);

@@ -339,7 +339,11 @@ Status WriteTinyGguf(const TinyModel& model, const std::string& path) {
   const TinyModel settled = Settled(model);
   const Traits& traits = TraitsOf(model.architecture);
   GgufWriter writer(traits.name, model.f16, model.seed);
-  writer.Tokenizer(model.n_vocab, model.add_bos);
+  if (model.bpe) {
+    writer.BpeTokenizer(model.n_vocab, model.add_bos);
+  } else {
+    writer.Tokenizer(model.n_vocab, model.add_bos);
+  }
   AddCommonKeys(writer, settled, traits);
   AddModel(writer, settled, traits);
   if (!writer.Write(path)) return WorldError(path + ": cannot be written");
