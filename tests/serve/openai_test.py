@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import ssl
+import subprocess
 import tempfile
 
 import jsonschema
@@ -43,11 +45,14 @@ def schema_format(schema):
 
 
 class Client(Case):
+    TLS = True  # the client's own trust
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.client = cls.enterClassContext(openai.OpenAI(
-            base_url=cls.server.url + "/v1", api_key=cls.KEY or "none", max_retries=0, timeout=120))
+            base_url=cls.server.url + "/v1", api_key=cls.KEY or "none", max_retries=0, timeout=120,
+            http_client=openai.DefaultHttpxClient(verify=cls.TLS)))
         cls.model = cls.client.models.list().data[0].id
 
     def chat(self, messages=ASK, **more):
@@ -345,6 +350,37 @@ class WithKey(Client):
             with self.assertRaises(openai.AuthenticationError):
                 call(self.client.with_options(api_key="wrong"))
         self.assertIn("71432", self.chat().choices[0].message.content)
+
+
+class OverTls(Client):
+    KEY = "sk-aster-8"
+
+    @classmethod
+    def start(cls):
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        cert, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-keyout", key, "-out", cert, "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+        cls.TLS = ssl.create_default_context(cafile=cert)
+        return Server("--tls-cert", cert, "--tls-key", key, key=cls.KEY, tls=cls.TLS)
+
+    def test_a_chat_and_a_stream_are_answered(self):
+        self.assertTrue(self.server.url.startswith("https://"))
+        whole = self.chat().choices[0].message.content
+        self.assertIn("71432", whole)
+        streamed = [chunk.choices[0].delta.content or "" for chunk in self.chat(stream=True)]
+        self.assertEqual("".join(streamed), whole)
+        self.assertGreater(len(streamed), 2)
+
+    def test_who_does_not_trust_the_certificate_or_speaks_plainly_gets_nothing(self):
+        stranger = openai.OpenAI(base_url=self.server.url + "/v1", api_key=self.KEY, max_retries=0)
+        with self.assertRaises(openai.APIConnectionError):
+            stranger.models.list()
+        plain = self.server.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertNotIn(b"200", plain.recv(100))
+        plain.close()
+        self.check_alive()
 
 
 if __name__ == "__main__":

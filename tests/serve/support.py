@@ -54,8 +54,9 @@ class Answer:
 class Server:
     """A server of its own on a free port of the loopback device; `with` starts and ends it."""
 
-    def __init__(self, *arguments, key=None, model=MODEL):
-        self.arguments, self.key, self.model = arguments, key, model
+    def __init__(self, *arguments, key=None, model=MODEL, tls=None):
+        """tls: the ssl.SSLContext that trusts the server, where it is given a certificate."""
+        self.arguments, self.key, self.model, self.tls = arguments, key, model, tls
         self.process = None
 
     def __enter__(self):
@@ -119,7 +120,10 @@ class Server:
         if body is not None:
             sent["Content-Type"] = "application/json"
         sent.update(headers or {})
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        if self.tls:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=self.tls)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request(method, path, body, {n: v for n, v in sent.items() if v is not None})
             got = connection.getresponse()
