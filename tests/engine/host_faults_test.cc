@@ -1,0 +1,248 @@
+// Hosts that are cancelled, asked for what does not fit, or fail: the query host says so by name,
+// and every rank ends.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "aster/context.h"
+#include "engine/host_messages.h"
+#include "engine/hosts.h"
+#include "engine/hosts_fixture.h"
+#include "engine/model_state.h"
+
+namespace aster {
+namespace {
+
+using HostFaultsTest = HostsTest;
+
+TEST_F(HostFaultsTest, ACancelStopsAllAndTheyStayOfUse) {
+  for (const Way& way : Ways()) {
+    SCOPED_TRACE(way.name);
+    ContextHosts others(file_.path(), 3, way.anchor);
+    Model model = others.QueryHost(file_.path());
+    const std::vector<Token> tokens = SomeTokens(430);
+    for (const int calls : {1, 2, 3, 6}) {
+      std::stop_source source;
+      EncodeOptions options = way.options;
+      options.stop = source.get_token();
+      int n = 0;
+      options.on_progress = [&](const Progress& progress) {
+        if (++n == calls || progress.n_done > 400) source.request_stop();
+      };
+      const Result<Context> context = Context::Encode(model, tokens, options);
+      ASSERT_FALSE(context.ok()) << calls;
+      if (context.error().kind != ErrorKind::kCancelled) {
+        for (const std::string& why : others.End()) EXPECT_EQ(why, "") << context.error().message;
+        return;
+      }
+    }
+    Result<Context> context = Context::Encode(model, tokens, way.options);
+    ASSERT_TRUE(context.ok()) << context.error().message;
+    EXPECT_EQ(context->Ask(std::vector<Token>{20, 30}, Greedy(8))->tokens.size(), 8u);
+    context = Cancelled("");
+    for (const std::string& why : others.End()) EXPECT_EQ(why, "");
+  }
+}
+
+TEST_F(HostFaultsTest, AHostWithAnotherModelIsNamed) {
+  // One of another shape, and one that differs in its weights alone.
+  for (const TinyModel& kind : {TinyModel{.n_layers = 3}, TinyModel{.seed = 2}}) {
+    const TinyGgufFile other(kind);
+    ContextHosts others(other.path(), 2);
+    Model model = others.QueryHost(file_.path());
+    const Result<Context> context = Context::Encode(model, SomeTokens(300), Star(50));
+    ASSERT_FALSE(context.ok());
+    EXPECT_EQ(context.error().message,
+              "rank 1: the query host has another model than " + other.path());
+  }
+}
+
+TEST_F(HostFaultsTest, AWindowAndALargerAnchorAreOfOneHost) {
+  ContextHosts others(file_.path(), 2);
+  Model model = others.QueryHost(file_.path());
+  EncodeOptions window = Star(50);
+  window.plan.window = 1;
+  for (const EncodeOptions& options : {window, Star(50, 51)}) {
+    const Result<Context> context = Context::Encode(model, SomeTokens(300), options);
+    ASSERT_FALSE(context.ok());
+    EXPECT_EQ(context.error().kind, ErrorKind::kInvalidArgument);
+    EXPECT_NE(context.error().message.find("on several hosts"), std::string::npos);
+  }
+  EXPECT_TRUE(Context::Encode(model, SomeTokens(300), Star(50, 50)).ok());
+}
+
+// What a peer sends is looked at before it is used: each of these differs from a good request in
+// one thing.
+TEST_F(HostFaultsTest, ARequestThatDoesNotFitIsRefusedWithAReason) {
+  using internal::EncodeRequest;
+  struct Bad {
+    const char* said;
+    std::function<void(EncodeRequest&, std::vector<Token>&)> change;
+  };
+  const std::vector<Bad> cases = {
+      {"another version of Aster or byte order", [](auto& r, auto&) { r.protocol += 1; }},
+      {"another version of Aster or byte order", [](auto& r, auto&) { r.is_big_endian ^= 1; }},
+      {"another model", [](auto& r, auto&) { r.model.n_layers += 1; }},
+      {"another model", [](auto& r, auto&) { r.model.fingerprint ^= 1; }},
+      {"tokens are missing", [](auto&, auto& tokens) { tokens.pop_back(); }},
+      {"tokens are missing", [](auto& r, auto&) { r.n_tokens = -1; }},
+      {"tokens are missing", [](auto& r, auto&) { r.n_tokens = std::int64_t{1} << 61; }},
+      {"a token is none", [](auto&, auto& tokens) { tokens[7] = -5; }},
+      {"a token is none", [](auto&, auto& tokens) { tokens[7] = 1 << 30; }},
+      {"block size 1: expected", [](auto& r, auto&) { r.block_size = 1; }},
+      {"an anchor larger than a block", [](auto& r, auto&) { r.anchor_size = 200; }},
+      {"anchor size -2", [](auto& r, auto&) { r.anchor_size = -2; }},
+      {"blocks that the plan has not", [](auto& r, auto&) { r.last_block = 7; }},
+      {"blocks that the plan has not", [](auto& r, auto&) { r.first_block = -1; }},
+      {"blocks that the plan has not", [](auto& r, auto&) { r.last_block = r.first_block; }},
+      {"an unknown way", [](auto& r, auto&) { r.spread = 3; }},
+      {"a place among the hosts", [](auto& r, auto&) { r.place = 2; }},
+      {"a place among the hosts", [](auto& r, auto&) { r.n_places = 3; }},
+      {"a place among the hosts", [](auto& r, auto&) { r.previous = 2; }},
+      {"a place among the hosts", [](auto& r, auto&) { r.next = 1; }},
+      {"keys that come from nowhere", [](auto& r, auto&) { r.previous = 0; }},
+      {"keys that come from nowhere", [](auto& r, auto&) { r.spread = 1; }},
+  };
+  for (const Bad& bad : cases) {
+    SCOPED_TRACE(bad.said);
+    const std::vector<std::unique_ptr<Group>> groups = MakeLocalGroup(2);
+    std::string ended;
+    std::jthread host([&] {
+      Model model = MustLoadTiny(file_.path());
+      const Status status = internal::ServeHost(model, *groups[1], kPatience);
+      ended = status.ok() ? "" : status.error().message;
+    });
+    const Model model = MustLoadTiny(file_.path());
+    std::vector<Token> tokens = SomeTokens(300);
+    EncodeRequest request;
+    request.context = 1;
+    request.model = internal::FactsOf(*internal::ModelAccess::StateOf(model));
+    request.n_tokens = 300;
+    request.block_size = request.anchor_size = 50;
+    request.first_block = 3;
+    request.last_block = 6;
+    request.place = 1;
+    request.n_places = 2;
+    bad.change(request, tokens);
+    Bytes message;
+    internal::Writer writer(internal::Kind::kEncode, &message);
+    writer.Put(request);
+    writer.PutAll(std::span<const Token>(tokens));
+    ASSERT_TRUE(groups[0]->Send(1, Channel::kTalk, message).ok());
+    const Result<Bytes> answer = groups[0]->Receive(1, Channel::kTalk, kPatience);
+    ASSERT_TRUE(answer.ok());
+    internal::Reader reader(*answer);
+    EXPECT_EQ(internal::KindOf(&reader), internal::Kind::kFailed);
+    EXPECT_NE(reader.Text().find(bad.said), std::string::npos);
+    host.join();
+    EXPECT_NE(ended.find(bad.said), std::string::npos) << ended;
+  }
+}
+
+// A context host that does as it is told up to its nth message, and then something else.
+enum class Fault { kLeaves, kGarbles, kDrops, kFallsSilent, kDelays };
+
+class FaultyGroup : public Group {
+ public:
+  FaultyGroup(std::unique_ptr<Group> group, Fault fault, int at, unsigned seed)
+      : group_(std::move(group)), fault_(fault), left_(at), random_(seed) {}
+
+  int rank() const override { return group_->rank(); }
+  int size() const override { return group_->size(); }
+  Status Send(int to, Channel channel, std::span<const std::byte> message) override {
+    const int left = left_--;
+    if (left > 0) return group_->Send(to, channel, message);
+    switch (fault_) {
+      case Fault::kLeaves:
+        return WorldError("left");
+      case Fault::kFallsSilent:
+        return Ok();
+      case Fault::kDrops:
+        return left == 0 ? Ok() : group_->Send(to, channel, message);
+      case Fault::kDelays:
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        return group_->Send(to, channel, message);
+      case Fault::kGarbles:
+        break;
+    }
+    // Cut short, longer, or with another kind or header: nothing that could pass for an answer.
+    Bytes garbled(message.begin(), message.end());
+    const unsigned way = random_() % 3;
+    if (way == 0) garbled.resize(message.size() / 2);
+    if (way == 1) garbled.resize(message.size() + 1 + random_() % 9);
+    if (way == 2 && !garbled.empty()) garbled[0] = static_cast<std::byte>(0x80 + random_() % 64);
+    return group_->Send(to, channel, garbled);
+  }
+  Result<Bytes> Receive(int from, Channel channel, Patience patience) override {
+    return group_->Receive(from, channel, patience);
+  }
+  bool HasMessage(int from, Channel channel) override { return group_->HasMessage(from, channel); }
+
+ private:
+  std::unique_ptr<Group> group_;
+  Fault fault_;
+  std::atomic<int> left_;
+  std::minstd_rand random_;
+};
+
+// Rank 1 of three fails at its nth message. The query host ends with an error that names it, and
+// every rank ends.
+TEST_F(HostFaultsTest, AHostThatFailsIsNamedAndNothingHangs) {
+  const unsigned seed = std::random_device{}();
+  std::printf("seed of the faults: %u\n", seed);
+  const std::vector<Token> tokens = SomeTokens(300);
+  for (const Way& way : Ways()) {
+    for (const Fault fault :
+         {Fault::kLeaves, Fault::kGarbles, Fault::kDrops, Fault::kFallsSilent, Fault::kDelays}) {
+      for (const int at : {0, 3, 7, 30}) {
+        SCOPED_TRACE(std::string(way.name) + ", fault " + std::to_string(static_cast<int>(fault)) +
+                     " at message " + std::to_string(at) + ", seed " + std::to_string(seed));
+        std::vector<std::unique_ptr<Group>> groups = MakeLocalGroup(3);
+        groups[1] = std::make_unique<FaultyGroup>(std::move(groups[1]), fault, at, seed);
+        std::vector<std::jthread> ranks;
+        for (const std::size_t rank : {1, 2}) {
+          ranks.emplace_back([&, rank] {
+            Model model = MustLoadTiny(file_.path());
+            static_cast<void>(internal::ServeHost(model, *groups[rank], Patience(1)));
+            groups[rank].reset();
+          });
+        }
+        auto hosts = std::make_shared<HostTeam>();
+        hosts->group = groups[0].get();
+        hosts->patience = Patience(1);
+        hosts->options.anchor = way.anchor;
+        if (hosts->options.anchor == AnchorFrom::kAuto) {
+          hosts->options.anchor = AnchorFrom::kRecompute;
+        }
+        Model model = MustLoadTiny(file_.path());
+        HostTeam::Join(model, hosts);
+        std::string why;
+        {
+          Result<Context> context = Context::Encode(model, tokens, way.options);
+          if (!context) why = context.error().message;
+          // A dropped line of progress is no harm to anybody.
+          for (int i = 0; context && why.empty() && i < 3; ++i) {
+            const Result<Answer> answer = context->Ask(std::vector<Token>{20, 30}, Greedy(20));
+            if (!answer) why = answer.error().message;
+          }
+        }
+        const bool may_pass = fault == Fault::kDelays || fault == Fault::kDrops;
+        if (!may_pass || !why.empty()) {
+          EXPECT_NE(why.find("rank 1"), std::string::npos) << why;
+        }
+        static_cast<void>(hosts->End());
+        groups[0].reset();
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace aster
