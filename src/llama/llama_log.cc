@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <cstdio>
+#include <mutex>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -36,7 +38,12 @@ void OnLog(ggml_log_level level, const char* text, void*) {
 }  // namespace
 
 void SetLlamaLog(bool verbose) {
-  verbose_log = verbose;
+  // llama.cpp's settings are plain variables: models that load at once leave them alone.
+  static std::mutex mutex;
+  static std::optional<bool> set;
+  const std::lock_guard lock(mutex);
+  if (set == verbose) return;
+  set = verbose_log = verbose;
   llama_log_set(OnLog, nullptr);
   common_log_set_verbosity_thold(verbose ? 3 : -1);
 }

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <thread>
 #include <vector>
@@ -174,6 +175,7 @@ class FaultyGroup : public Group {
     }
     // Cut short, longer, or with another kind or header: nothing that could pass for an answer.
     Bytes garbled(message.begin(), message.end());
+    const std::lock_guard lock(mutex_);  // a ring sends from two threads
     const unsigned way = random_() % 3;
     if (way == 0) garbled.resize(message.size() / 2);
     if (way == 1) garbled.resize(message.size() + 1 + random_() % 9);
@@ -189,6 +191,7 @@ class FaultyGroup : public Group {
   std::unique_ptr<Group> group_;
   Fault fault_;
   std::atomic<int> left_;
+  std::mutex mutex_;
   std::minstd_rand random_;
 };
 
