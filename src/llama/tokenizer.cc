@@ -14,7 +14,7 @@
 namespace aster {
 namespace {
 
-// Measured with GCC 14's std::regex and the expressions of gpt-oss: up to 400 bytes of stack a
+// Measured with GCC 12's std::regex and the expressions of gpt-oss: up to 400 bytes of stack a
 // character, 2,600 under AddressSanitizer. A match spans two runs at most: a word and the line ends
 // behind it.
 #ifdef __SANITIZE_ADDRESS__
