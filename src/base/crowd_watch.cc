@@ -14,10 +14,10 @@
 #include <stop_token>
 #include <thread>
 
+#include "base/clock.h"
+
 namespace aster {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // The system counts in hundredths of a second: shorter, and a window holds too few of them.
 constexpr std::chrono::milliseconds kWindow{200};
@@ -94,7 +94,7 @@ CrowdWatch::~CrowdWatch() = default;
 void CrowdWatch::Look() {
   if (Clock::now() - last_.at < kWindow) return;
   const CpuTimes now = read_();
-  const double seconds = std::chrono::duration<double>(now.at - last_.at).count();
+  const double seconds = SecondsBetween(last_.at, now.at);
   if (seconds <= 0) return;
   const double others = (now.all - last_.all - (now.ours - last_.ours)) / seconds;
   last_ = now;

@@ -6,6 +6,7 @@
 #include <exception>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <semaphore>
 #include <stdexcept>
 
@@ -146,7 +147,7 @@ std::size_t Tokenizer::FindCut(std::string_view text, std::size_t from, bool par
 std::vector<Token> Tokenizer::InParts(std::string_view text, bool add_special,
                                       bool parse_special) const {
   std::vector<Token> tokens;
-  std::vector<Token> end_token;  // that the model wants behind a text: here, behind its last part
+  std::optional<Token> end_token;  // that a text which is cut has behind its first part
   std::size_t begin = 0;
   do {
     std::size_t end = text.size();
@@ -156,14 +157,15 @@ std::vector<Token> Tokenizer::InParts(std::string_view text, bool add_special,
     const bool is_first = begin == 0;
     std::vector<Token> part =
         Ask(vocab_, text.substr(begin, end - begin), add_special && is_first, parse_special);
-    if (add_special && is_first && llama_vocab_get_add_eos(vocab_)) {
-      end_token.push_back(part.back());
+    const bool is_cut = is_first && end < text.size();
+    if (is_cut && add_special && llama_vocab_get_add_eos(vocab_)) {
+      end_token = part.back();
       part.pop_back();
     }
     tokens.insert(tokens.end(), part.begin(), part.end());
     begin = end;
   } while (begin < text.size());
-  tokens.insert(tokens.end(), end_token.begin(), end_token.end());
+  if (end_token) tokens.push_back(*end_token);
   return tokens;
 }
 

@@ -49,7 +49,7 @@ std::string Gate::Tenant(const Request& request) const {
   return key ? "key " + std::to_string(*key) : std::string();
 }
 
-bool Gate::HasKey(const Request& request) const {
+bool Gate::IsOpenOrHasKey(const Request& request) const {
   const bool is_open = request.path == "/health" || request.method == "OPTIONS" ||
                        std::ranges::any_of(PageFiles(), [&](const PageFile& file) {
                          return file.path == request.path;
@@ -74,7 +74,7 @@ bool Gate::LetInFrom(const Request& request, Response& response) const {
       return false;
     }
   }
-  if (HasKey(request)) return true;
+  if (IsOpenOrHasKey(request)) return true;
   Refuse(response, {401, "no valid API key: expected Authorization: Bearer KEY", {}});
   return false;
 }

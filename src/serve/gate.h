@@ -4,6 +4,7 @@
 #include <httplib.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace aster::serve {
@@ -36,7 +37,7 @@ class Gate {
 
   const Route* FindRoute(const std::string& path) const;
   bool LetInFrom(const httplib::Request& request, httplib::Response& response) const;
-  bool HasKey(const httplib::Request& request) const;
+  bool IsOpenOrHasKey(const httplib::Request& request) const;
 
   const GateOptions options_;
   std::vector<Route> routes_;

@@ -40,7 +40,7 @@ std::string RandomText(std::mt19937& random, int n_pieces) {
 
 class TokenizerTest : public testing::TestWithParam<bool> {
  protected:
-  TokenizerTest() : file_(TinyModel{.n_layers = 1, .bpe = GetParam()}) {
+  TokenizerTest() : file_(TinyModel{.n_layers = 1, .add_eos = true, .bpe = GetParam()}) {
     model_ = MustLoad(file_.path());
   }
   const llama_vocab* vocab() const { return llama_model_get_vocab(model_->get()); }

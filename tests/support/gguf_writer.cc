@@ -102,7 +102,7 @@ Vocabulary MakeBpeVocabulary(int n_vocab) {
   return v;
 }
 
-void SetVocabulary(gguf_context* g, const Vocabulary& vocabulary, bool add_bos) {
+void SetVocabulary(gguf_context* g, const Vocabulary& vocabulary, bool add_bos, bool add_eos) {
   std::vector<const char*> tokens;
   for (const std::string& token : vocabulary.tokens) tokens.push_back(token.c_str());
   gguf_set_arr_str(g, "tokenizer.ggml.tokens", tokens.data(), tokens.size());
@@ -112,6 +112,7 @@ void SetVocabulary(gguf_context* g, const Vocabulary& vocabulary, bool add_bos) 
   gguf_set_val_u32(g, "tokenizer.ggml.bos_token_id", kBosId);
   gguf_set_val_u32(g, "tokenizer.ggml.eos_token_id", kEosId);
   gguf_set_val_bool(g, "tokenizer.ggml.add_bos_token", add_bos);
+  gguf_set_val_bool(g, "tokenizer.ggml.add_eos_token", add_eos);
   gguf_set_val_str(g, "tokenizer.chat_template", kChatTemplate);
 }
 
@@ -144,23 +145,23 @@ void GgufWriter::KeyText(const char* name, const char* value) {
   gguf_set_val_str(gguf_.get(), (prefix_ + name).c_str(), value);
 }
 
-void GgufWriter::Tokenizer(int n_vocab, bool add_bos) {
+void GgufWriter::Tokenizer(int n_vocab, bool add_bos, bool add_eos) {
   const Vocabulary vocabulary = MakeVocabulary(n_vocab);
   std::vector<float> scores;  // longer pieces merge first
   for (const std::string& token : vocabulary.tokens) {
     scores.push_back(static_cast<float>(token.size()));
   }
   gguf_context* g = gguf_.get();
-  SetVocabulary(g, vocabulary, add_bos);
+  SetVocabulary(g, vocabulary, add_bos, add_eos);
   gguf_set_val_str(g, "tokenizer.ggml.model", "llama");
   gguf_set_arr_data(g, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores.data(), scores.size());
   gguf_set_val_u32(g, "tokenizer.ggml.token_type_count", 2);  // BERT's sentence types
   gguf_set_val_bool(g, "tokenizer.ggml.add_space_prefix", false);
 }
 
-void GgufWriter::BpeTokenizer(int n_vocab, bool add_bos) {
+void GgufWriter::BpeTokenizer(int n_vocab, bool add_bos, bool add_eos) {
   gguf_context* g = gguf_.get();
-  SetVocabulary(g, MakeBpeVocabulary(n_vocab), add_bos);
+  SetVocabulary(g, MakeBpeVocabulary(n_vocab), add_bos, add_eos);
   gguf_set_val_str(g, "tokenizer.ggml.model", "gpt2");
   gguf_set_val_str(g, "tokenizer.ggml.pre", "gpt-4o");
   std::vector<const char*> merges(std::begin(kMerges), std::end(kMerges));

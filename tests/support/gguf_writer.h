@@ -34,9 +34,9 @@ class GgufWriter {
   void KeyText(const char* name, const char* value);
 
   // REQUIRES: n_vocab >= 288.
-  void Tokenizer(int n_vocab, bool add_bos);  // SentencePiece
+  void Tokenizer(int n_vocab, bool add_bos, bool add_eos);  // SentencePiece
   // Byte-level BPE whose words llama.cpp splits by std::regex, with special tokens that overlap.
-  void BpeTokenizer(int n_vocab, bool add_bos);
+  void BpeTokenizer(int n_vocab, bool add_bos, bool add_eos);
 
   // Weights [in, out] or [in, out, n]: a row of unit elements comes out with deviation `gain`.
   void Matrix(const std::string& name, Shape shape, float gain = 1.0f);

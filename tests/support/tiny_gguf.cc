@@ -340,9 +340,9 @@ Status WriteTinyGguf(const TinyModel& model, const std::string& path) {
   const Traits& traits = TraitsOf(model.architecture);
   GgufWriter writer(traits.name, model.f16, model.seed);
   if (model.bpe) {
-    writer.BpeTokenizer(model.n_vocab, model.add_bos);
+    writer.BpeTokenizer(model.n_vocab, model.add_bos, model.add_eos);
   } else {
-    writer.Tokenizer(model.n_vocab, model.add_bos);
+    writer.Tokenizer(model.n_vocab, model.add_bos, model.add_eos);
   }
   AddCommonKeys(writer, settled, traits);
   AddModel(writer, settled, traits);

@@ -47,6 +47,7 @@ struct TinyModel {
   int n_ctx_train = 4096;
   bool f16 = false;  // matrices in f16 instead of f32
   bool add_bos = true;
+  bool add_eos = false;
   bool bpe = false;  // a BPE tokenizer instead of a SentencePiece one, see GgufWriter
   std::uint32_t seed = 1;
 
