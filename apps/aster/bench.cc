@@ -83,7 +83,7 @@ class Bench {
       for (const std::int64_t block_size : options_.bench.block_sizes) {
         plans.push_back({attention, has_blocks ? block_size : 0,
                          has_blocks ? options_.plan.anchor_size : -1,
-                         has_blocks ? options_.plan.window : 0, model_.ubatch_size()});
+                         has_blocks ? options_.plan.window : kAutoWindow, model_.ubatch_size()});
         if (!has_blocks) break;
       }
     }

@@ -59,6 +59,7 @@ Json RowJson(const BenchSetting& setting, const BenchResult& result, bool profil
   json["attention"] = AttentionName(result.plan.attention);
   json["block_size"] = result.plan.block_size;
   json["anchor_size"] = result.plan.anchor_size;
+  json["window"] = result.plan.window;
   json["n_blocks"] = result.plan.n_blocks;
   if (result.of.is_prefill()) {
     json["ttft_ms"] = Json::array();
@@ -105,7 +106,8 @@ std::string Fixed(const char* form, double value) {
 std::string Manner(const Plan& plan) {
   const std::string name(AttentionName(plan.attention));
   if (plan.attention != Attention::kStar) return name;
-  return name + " " + FormatCount(plan.block_size) + " / " + FormatCount(plan.anchor_size);
+  return name + " " + FormatCount(plan.block_size) + " / " + FormatCount(plan.anchor_size) +
+         (plan.window > 0 ? " + " + FormatCount(plan.window) : "");
 }
 
 std::string Split(const BenchResult& result) {
@@ -156,7 +158,8 @@ std::string BenchTable::Head() const {
   if (format_ == BenchFormat::kJson) return "[\n";
   if (format_ != BenchFormat::kMarkdown) return "";
   const std::string names =
-      "| model | kernels, linear | threads | attention, block / anchor | test | TTFT, s | tokens/s "
+      "| model | kernels, linear | threads | attention, block / anchor + window | test | TTFT, s | "
+      "tokens/s "
       "| KV | peak RSS |";
   return names + (profile_ ? " of TTFT |" : "") + "\n|---|---|--:|---|---|--:|--:|--:|--:|" +
          (profile_ ? "---|" : "") + "\n";

@@ -73,7 +73,7 @@ struct EvalOptions {
   std::vector<Attention> attentions{Attention::kDense, Attention::kStar};
   std::vector<SizeOption> block_sizes{{0, 4, "L/4"}};
   std::vector<SizeOption> anchor_sizes{{-1, 0, "auto"}};
-  std::vector<std::int64_t> windows{0};
+  std::vector<std::int64_t> windows{kAutoWindow};
 };
 
 enum class LogFormat { kPlain, kJson, kNone };

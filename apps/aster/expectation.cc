@@ -18,9 +18,10 @@ std::string Percent(const nlohmann::json& value) {
 
 std::string Expectation(const Plan& plan) {
   if (plan.attention != Attention::kStar || plan.work_share >= 1) return {};
-  if (plan.anchor_size != plan.block_size || plan.window != 0) return kNotMeasured;
+  if (plan.anchor_size != plan.block_size) return kNotMeasured;
   static const auto table = nlohmann::json::parse(embedded::AccuracyTable());
-  for (const auto& row : table.at("rows")) {  // by number of blocks
+  for (const auto& row : table.at("rows")) {  // by number of blocks for each window
+    if (row.at("window").get<std::int64_t>() != plan.window) continue;
     if (row.at("blocks").get<std::int64_t>() < plan.n_blocks) continue;
     const auto& kept = row.at("kept");
     return "expect " + Percent(kept.at(0)) + " % (" + Percent(kept.at(1)) + " to " +

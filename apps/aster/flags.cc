@@ -131,10 +131,12 @@ void AddAnchorAndLengthFlags(CLI::App& app, Options& options) {
 }
 
 void AddWindowFlag(CLI::App& app, Options& options) {
-  AddInteger(app, "--window",
-             "Earlier blocks that each block of star sees besides:\n"
-             "more accurate, more work. Default: 0.",
-             0, 1024, options.plan.window);
+  AddValue(app, "--window", "N",
+           "Earlier blocks that each block of star sees besides; auto:\n"
+           "1 where the block size is auto and there is one host,\n"
+           "else 0, as in the paper. Default: auto.",
+           "a whole number from 0 to 1024, or auto",
+           Into(options.plan.window, OrAuto(kAutoWindow, TokenCount(0, 1024))));
 }
 
 void AddAttentionKinds(CLI::App& app, const std::string& by_default,
@@ -365,7 +367,8 @@ void AddAttentionFlags(CLI::App& app, Options& options) {
   app.option_defaults()->group("Attention");
   AddValue(app, "--attention", "KIND",
            "dense: every token sees all before it; exact.\n"
-           "star:  every token sees the anchor and its own block.\n"
+           "star:  every token sees the anchor, its own block and a\n"
+           "       window of blocks before it.\n"
            "auto:  star where it saves work, else dense.\n"
            "ring:  dense, over the hosts of an mpirun; exact.\n"
            "llama: llama.cpp's own attention and KV cache.\n"
@@ -373,8 +376,9 @@ void AddAttentionFlags(CLI::App& app, Options& options) {
            "auto, dense, star, ring or llama",
            Into<Attention>(options.plan.attention, ReadAttention));
   AddValue(app, "--block-size", "N",
-           "Tokens in a block, at least 16: 4096 or 4K, or auto: a\n"
-           "quarter of the context, from 1K to 32K. Default: auto.",
+           "Tokens in a block, at least 16: 4096 or 4K, or auto: an\n"
+           "eighth of the context, from 512 to 32K; a quarter, from\n"
+           "1K, where there is no window. Default: auto.",
            std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
            Into(options.plan.block_size, OrAuto(0, TokenCount(kMinBlockSize))));
   AddWindowFlag(app, options);
@@ -429,8 +433,11 @@ void AddEvalFlags(CLI::App& app, Options& options) {
            "a quarter of the length, 0, or auto: a block. Default: auto.",
            std::string(kTokens) + ", L/4, 0 for no anchor, or auto",
            Into(eval.anchor_sizes, List(OrPart(OrAuto(-1, TokenCount(0))))));
-  AddValue(app, "--window", "N,...", "Of star: earlier blocks that each block sees. Default: 0.",
-           "whole numbers from 0 to 1024", Into(eval.windows, List(TokenCount(0, 1024))));
+  AddValue(app, "--window", "N,...",
+           "Of star: earlier blocks that each block sees; auto: 1 where\n"
+           "the block size is auto, else 0. Default: auto.",
+           "whole numbers from 0 to 1024, or auto",
+           Into(eval.windows, List(OrAuto(kAutoWindow, TokenCount(0, 1024)))));
   app.add_flag("--allow-long", options.allow_long,
                "Go on past the length that the model was trained for.");
   AddProgressFlag(app, options);

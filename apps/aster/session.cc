@@ -52,7 +52,7 @@ void WarnAboutSpecialTokens(const Model& model, const std::string& document) {
 }
 
 Status Session::ShowPlan(std::int64_t n_context, std::int64_t n_reserved) {
-  PlanOptions plan_options = options_.plan;
+  PlanOptions plan_options = ForHosts(options_.plan, hosts_.size());
   plan_options.ubatch_size = model_.ubatch_size();
   // With auto the plan would take dense; but who names a block size means it.
   const bool is_auto = plan_options.attention == Attention::kAuto;

@@ -7,6 +7,7 @@
 // with the anchor's KV computed once, as part of block 1: recomputing it gives the same numbers.
 // The paper has anchor_size <= block_size and window 0; a larger anchor is encoded as dense
 // attention would, and a window lets each block see the blocks before it as they were encoded.
+// docs/accuracy.md shows what each of them keeps of dense attention's accuracy.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,7 @@ namespace aster {
 enum class Attention {
   kAuto,   // star where it saves work, dense where not; the plan says which and why
   kDense,  // every token sees all earlier ones: exact
-  kStar,   // every token sees the anchor and its own block
+  kStar,   // every token sees the anchor, its own block and a window of blocks before it
   kRing,   // dense, the keys passed around several hosts: exact; on one host it is dense
   kLlama,  // llama.cpp's own attention and KV cache, our device off: the oracle
 };
@@ -40,18 +41,23 @@ struct Step {
   bool operator==(const Step&) const = default;
 };
 
+inline constexpr std::int64_t kAutoWindow = -1;
+
 struct PlanOptions {
   Attention attention = Attention::kAuto;
-  std::int64_t block_size = 0;     // tokens; 0 = auto, see AutoBlockSize
-  std::int64_t anchor_size = -1;   // tokens; -1 = block_size, 0 = no anchor
-  std::int64_t window = 0;         // earlier blocks that each block sees besides
-  std::int64_t ubatch_size = 512;  // most tokens in one step, >= 1
+  std::int64_t block_size = 0;        // tokens; 0 = auto, see AutoBlockSize
+  std::int64_t anchor_size = -1;      // tokens; -1 = block_size, 0 = no anchor
+  std::int64_t window = kAutoWindow;  // earlier blocks that each block sees besides
+  std::int64_t ubatch_size = 512;     // most tokens in one step, >= 1
+
+  // `auto` is a window of 1 where the block size is auto, too; who names a block size gets the
+  // paper's star.
+  std::int64_t chosen_window() const {
+    return window != kAutoWindow ? window : block_size == 0 ? 1 : 0;
+  }
 };
 
 inline constexpr std::int64_t kMinBlockSize = 16;
-// Bounds of AutoBlockSize.
-inline constexpr std::int64_t kMinAutoBlockSize = 1024;
-inline constexpr std::int64_t kMaxAutoBlockSize = 32768;
 
 struct Plan {
   Attention attention = Attention::kDense;  // never kAuto
@@ -65,9 +71,13 @@ struct Plan {
   std::string reason;            // why auto chose as it did; empty when the caller chose
 };
 
-// A quarter of the context rounded up to a multiple of 256, within kMinAutoBlockSize and
-// kMaxAutoBlockSize: the paper keeps 97 to 100 % of full attention's accuracy at a quarter.
-std::int64_t AutoBlockSize(std::int64_t n_context);
+// With a window: an eighth of the context, from 512 tokens; without one the paper's quarter, from
+// 1024. Both are rounded up to a multiple of 256 and at most 32768.
+std::int64_t AutoBlockSize(std::int64_t n_context, std::int64_t window);
+
+// The options with what auto means on so many hosts: several have no window, since a block would
+// need keys that another host is still computing.
+PlanOptions ForHosts(PlanOptions options, int n_hosts);
 
 // Errors, kInvalidArgument: a block below kMinBlockSize or larger than the context, an anchor
 // larger than the context or negative, a negative window, star with less than one token. kAuto

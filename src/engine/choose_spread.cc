@@ -58,7 +58,7 @@ std::string Seconds(double seconds) {
 
 Result<SpreadChoice> HostTeam::Choose(ModelState& model, const Plan& plan) {
   SpreadChoice choice;
-  const int n_hosts = group != nullptr ? group->size() : 1;
+  const int n_hosts = size();
   if (n_hosts > 1 && plan.attention == Attention::kRing) {
     if (!options.weights.empty()) {
       return InvalidArgument(

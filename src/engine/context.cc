@@ -202,7 +202,8 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   const std::shared_ptr<ModelState>& shared = model.state_;
   if (Status status = CheckTokens(*shared, tokens, "the context"); !status) return status.error();
   const auto n = static_cast<std::int64_t>(tokens.size());
-  PlanOptions plan_options = options.plan;
+  const int n_hosts = shared->hosts != nullptr ? shared->hosts->size() : 1;
+  PlanOptions plan_options = ForHosts(options.plan, n_hosts);
   plan_options.ubatch_size = shared->options.ubatch_size;
   Result<Plan> plan = MakePlan(n, plan_options);
   if (!plan) return plan.error();

@@ -88,6 +88,7 @@ class HostLoop {
     options.attention = spread == Spread::kRing ? Attention::kRing : Attention::kStar;
     options.block_size = spread == Spread::kRing ? 0 : request.block_size;
     options.anchor_size = spread == Spread::kRing ? -1 : request.anchor_size;
+    options.window = 0;
     options.ubatch_size = model_.options.ubatch_size;
     const Result<Plan> plan = MakePlan(request.n_tokens, options);
     if (!plan) return plan.error();

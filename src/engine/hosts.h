@@ -42,6 +42,7 @@ struct HostTeam {
   std::mutex talk;
   std::optional<HostSpeed> speed;  // once it was measured
 
+  int size() const { return group != nullptr ? group->size() : 1; }
   // Lets the model's contexts be spread over the group from now on.
   static void Join(Model& model, std::shared_ptr<HostTeam> hosts);
   // As Hosts::Choose. REQUIRES: `talk` is held.

@@ -16,7 +16,7 @@ constexpr std::pair<Attention, std::string_view> kAttentionNames[] = {
 };
 
 // Star that saves less than this is not worth what it gives up in accuracy.
-constexpr double kWorthwhileShare = 0.95;
+constexpr double kWorthwhileShare = 0.85;
 
 // Positions are 32-bit in the models that we run.
 constexpr std::int64_t kMaxTokenCount = std::numeric_limits<std::int32_t>::max();
@@ -36,7 +36,8 @@ std::string Percent(double share) { return std::to_string(std::lround(share * 10
 std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0); }
 
 std::int64_t BlockSize(std::int64_t n_context, const PlanOptions& options) {
-  return options.block_size == 0 ? AutoBlockSize(n_context) : options.block_size;
+  return options.block_size == 0 ? AutoBlockSize(n_context, options.chosen_window())
+                                 : options.block_size;
 }
 
 // What can be said of the sizes without looking at the context.
@@ -48,7 +49,7 @@ std::optional<Error> RefuseSizes(const PlanOptions& options) {
                            ": expected at least 1 token");
   }
   if (options.attention != Attention::kStar && options.attention != Attention::kAuto) {
-    if (block == 0 && anchor == -1 && options.window == 0) return std::nullopt;
+    if (block == 0 && anchor == -1 && options.window <= 0) return std::nullopt;
     return InvalidArgument((block != 0     ? "block size " + std::to_string(block)
                             : anchor != -1 ? "anchor size " + std::to_string(anchor)
                                            : "window " + std::to_string(options.window)) +
@@ -63,7 +64,7 @@ std::optional<Error> RefuseSizes(const PlanOptions& options) {
     return InvalidArgument("anchor size " + std::to_string(anchor) +
                            ": expected 0 (no anchor) or more tokens");
   }
-  if (options.window < 0) {
+  if (options.window < 0 && options.window != kAutoWindow) {
     return InvalidArgument("window " + std::to_string(options.window) +
                            ": expected 0 (the own block alone) or more blocks");
   }
@@ -153,7 +154,7 @@ Result<Plan> MakeStar(std::int64_t n_context, const PlanOptions& options) {
   const std::int64_t block_size = std::min(BlockSize(n_context, options), n_context);
   const std::int64_t anchor_size = options.anchor_size < 0 ? block_size : options.anchor_size;
   if (auto error = RefuseAnchor(anchor_size, n_context)) return *error;
-  return Star(n_context, block_size, anchor_size, options.window, options.ubatch_size);
+  return Star(n_context, block_size, anchor_size, options.chosen_window(), options.ubatch_size);
 }
 
 Result<Plan> MakeAuto(std::int64_t n_context, const PlanOptions& options) {
@@ -195,9 +196,16 @@ Result<Attention> ParseAttention(std::string_view name) {
                          ": expected auto, dense, star, ring or llama");
 }
 
-std::int64_t AutoBlockSize(std::int64_t n_context) {
-  const std::int64_t quarter = CeilDiv(std::max<std::int64_t>(n_context, 0), 4 * 256) * 256;
-  return std::clamp(quarter, kMinAutoBlockSize, kMaxAutoBlockSize);
+std::int64_t AutoBlockSize(std::int64_t n_context, std::int64_t window) {
+  constexpr std::int64_t kUnit = 256, kMost = 32768;
+  const std::int64_t parts = window > 0 ? 8 : 4, least = window > 0 ? 512 : 1024;
+  const std::int64_t part = CeilDiv(std::max<std::int64_t>(n_context, 0), parts * kUnit) * kUnit;
+  return std::clamp(part, least, kMost);
+}
+
+PlanOptions ForHosts(PlanOptions options, int n_hosts) {
+  if (n_hosts > 1 && options.window == kAutoWindow) options.window = 0;
+  return options;
 }
 
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options) {

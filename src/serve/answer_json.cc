@@ -35,6 +35,7 @@ void AddPlan(const PlanShape& plan, Json& json) {
   json["attention"] = AttentionName(plan.attention);
   json["block_size"] = plan.block_size;
   json["anchor_size"] = plan.anchor_size;
+  json["window"] = plan.window;
   json["blocks"] = plan.n_blocks;
 }
 

@@ -9,6 +9,7 @@ namespace aster::serve {
 namespace {
 
 constexpr std::int64_t kMostTokens = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t kMostWindow = 1024;
 constexpr std::size_t kMostMessages = 4096;
 constexpr std::size_t kMostTools = 128;
 constexpr std::size_t kMostStops = 16;
@@ -28,7 +29,9 @@ PlanOptions ReadPlan(Fields& fields, const PlanOptions& defaults) {
   if (fields.Has("attention")) {
     const std::string name = fields.Name("attention", {"auto", "dense", "star"}, "auto");
     plan.attention = *ParseAttention(name);
-    if (plan.attention == Attention::kDense) plan.block_size = 0, plan.anchor_size = -1;
+    if (plan.attention == Attention::kDense) {
+      plan.block_size = 0, plan.anchor_size = -1, plan.window = kAutoWindow;
+    }
   }
   const std::int64_t otherwise = plan.block_size > 0 ? plan.block_size : -1;
   const std::int64_t block_size = fields.Integer("block_size", -1, kMostTokens, otherwise);
@@ -37,9 +40,13 @@ PlanOptions ReadPlan(Fields& fields, const PlanOptions& defaults) {
   }
   plan.block_size = std::max<std::int64_t>(block_size, 0);
   plan.anchor_size = fields.Integer("anchor_size", -1, kMostTokens, plan.anchor_size);
-  if (plan.attention == Attention::kDense && (plan.block_size > 0 || plan.anchor_size >= 0)) {
-    fields.Refuse(plan.block_size > 0 ? "block_size" : "anchor_size",
-                  "none, since attention is dense");
+  plan.window = fields.Integer("window", kAutoWindow, kMostWindow, plan.window);
+  if (plan.attention == Attention::kDense) {
+    const char* const given = plan.block_size > 0     ? "block_size"
+                              : plan.anchor_size >= 0 ? "anchor_size"
+                              : plan.window > 0       ? "window"
+                                                      : nullptr;
+    if (given != nullptr) fields.Refuse(given, "none, since attention is dense");
   }
   return plan;
 }

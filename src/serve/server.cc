@@ -249,6 +249,7 @@ Json Server::Impl::Props() const {
           {"attention", AttentionName(plan.attention)},
           {"block_size", plan.block_size > 0 ? plan.block_size : -1},
           {"anchor_size", plan.anchor_size},
+          {"window", plan.window},
           {"max_tokens", options_.defaults.max_tokens},
           {"parallel", options_.scheduler.max_running},
           {"queue", options_.scheduler.max_waiting}};

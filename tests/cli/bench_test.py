@@ -12,7 +12,7 @@ from support import Case, aster, finish, start
 class Bench(Case):
     COLUMNS = ["test", "n_prompt", "n_depth", "n_gen", "model", "model_type", "model_size_bytes",
                "n_params", "cpu", "isa", "linear", "threads", "ubatch_size", "attention",
-               "block_size", "anchor_size", "n_blocks", "ttft_ms", "tokens_per_s",
+               "block_size", "anchor_size", "window", "n_blocks", "ttft_ms", "tokens_per_s",
                "tokens_per_s_mean", "tokens_per_s_stddev", "kv_bytes", "peak_rss_bytes",
                "predicted_rss_bytes", "check_logprob_diff", "profile_ms"]
     ENV = {"ASTER_FAKE_ANSWER": "x" * 500}

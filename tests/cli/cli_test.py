@@ -13,7 +13,7 @@ from support import ASTER, Case, Terminal, aster, finish, start, wait_for
 
 JSON_FIELDS = {
     "answer": str, "attention": str, "n_context": int, "n_query": int, "n_generated": int,
-    "block_size": int, "anchor_size": int, "n_blocks": int, "isa": str, "threads": int,
+    "block_size": int, "anchor_size": int, "window": int, "n_blocks": int, "isa": str, "threads": int,
     "ttft_ms": (int, float), "prefill_tokens_per_s": (int, float),
     "decode_tokens_per_s": (int, float), "kv_bytes": int, "peak_rss_bytes": int,
     "top_logprobs": list, "finish": str, "model": str, "linear": str,
@@ -203,7 +203,9 @@ class Streams(Case):
         for arguments, said in [
             (["--block-size", "1200"], r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score$"),
             (["--block-size", "16"], "; what that keeps of dense's accuracy was not measured$"),
-            (["--block-size", "1200", "--window", "1"], "not measured$"),
+            ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score$"),
+            (["--window", "0"], r"blocks of 1,280, anchor 1,280, \d+ % .*; expect "),
+            (["--block-size", "768", "--window", "2"], "not measured$"),
             (["--block-size", "1200", "--anchor-size", "2400"], "not measured$"),
             (["--block-size", "1200", "--anchor-size", "0"], "not measured$"),
             (["--block-size", "4K"], "100 % of dense's work$"),  # two blocks see all

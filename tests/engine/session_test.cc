@@ -122,6 +122,31 @@ TEST_P(SessionTest, AFollowUpRunsOnlyWhatIsNew) {
   EXPECT_EQ(kept->Ask(SomeTokens(5, 9), keep)->tokens, got);
 }
 
+TEST_P(SessionTest, AFollowUpGoesOnBehindAWindowUnlessAnotherIsAskedFor) {
+  auto options = Greedy(Attention::kStar, 48);
+  options.plan.window = 1;
+  Session session = MustStart(Prompt(SomeTokens(300), SomeTokens(7, 3)), options);
+  MustFinish(session);
+  const Result<Context> held = session.Snapshot();
+  ASSERT_TRUE(held.ok());
+  const auto follow_up = Prompt({held->tokens().begin(), held->tokens().end()}, SomeTokens(5, 9));
+  const struct {
+    const char* name;
+    PlanOptions plan;
+    bool continues;
+  } cases[] = {
+      {"the same", options.plan, true},
+      {"all auto", {.attention = Attention::kAuto}, true},
+      {"auto sizes with that window", {.attention = Attention::kStar, .window = 1}, true},
+      {"another window", {.attention = Attention::kStar, .window = 2}, false},
+      {"none", {.attention = Attention::kStar, .window = 0}, false},
+      {"none, as a block size means", {.attention = Attention::kStar, .block_size = 48}, false},
+  };
+  for (const auto& c : cases) {
+    EXPECT_EQ(FindReuse(model_, *held, follow_up, c.plan).continues, c.continues) << c.name;
+  }
+}
+
 TEST_P(SessionTest, AnotherContextWithTheSameStartEncodesOnlyTheRest) {
   const auto options = Greedy(Attention::kStar, 64);
   Session session = MustStart(Prompt(SomeTokens(256), SomeTokens(4, 3)), options);

@@ -107,16 +107,58 @@ TEST(AttentionNames, UnknownOnesAreRefusedWithTheList) {
   }
 }
 
+struct AutoSize {
+  std::int64_t n_context;
+  std::int64_t block_size;
+};
+
 TEST(AutoBlockSize, IsAQuarterOfTheContextInStepsOf256WithinItsBounds) {
-  const struct {
-    std::int64_t n_context;
-    std::int64_t block_size;
-  } cases[] = {
+  const AutoSize cases[] = {
       {0, 1024},        {1, 1024},      {4095, 1024},    {4096, 1024},    {4097, 1280},
       {8000, 2048},     {8192, 2048},   {8193, 2304},    {131072, 32768}, {131073, 32768},
       {1 << 20, 32768}, {kHuge, 32768}, {130048, 32512},
   };
-  for (const auto& c : cases) EXPECT_EQ(AutoBlockSize(c.n_context), c.block_size) << c.n_context;
+  for (const auto& c : cases) EXPECT_EQ(AutoBlockSize(c.n_context, 0), c.block_size) << c.n_context;
+}
+
+TEST(AutoBlockSize, IsAnEighthWithAWindow) {
+  const AutoSize cases[] = {
+      {0, 512},     {1, 512},        {4096, 512},     {4097, 768},    {8192, 1024},
+      {8193, 1280}, {262144, 32768}, {262145, 32768}, {kHuge, 32768}, {260096, 32512},
+  };
+  for (const auto& c : cases) {
+    for (const std::int64_t window : {1, 2}) {
+      EXPECT_EQ(AutoBlockSize(c.n_context, window), c.block_size) << c.n_context;
+    }
+  }
+}
+
+TEST(MakePlan, AutoBlocksHaveAWindowOfOneAndGivenBlocksNone) {
+  const struct {
+    PlanOptions options;
+    std::int64_t block_size, window;
+  } cases[] = {
+      {{.attention = Attention::kStar}, 1024, 1},
+      {{.attention = Attention::kAuto}, 1024, 1},
+      {{.attention = Attention::kStar, .anchor_size = 16}, 1024, 1},
+      {{.attention = Attention::kStar, .window = 0}, 2048, 0},
+      {{.attention = Attention::kStar, .window = 2}, 1024, 2},
+      {{.attention = Attention::kStar, .block_size = 1024}, 1024, 0},
+      {{.attention = Attention::kStar, .block_size = 1024, .window = 1}, 1024, 1},
+  };
+  for (const auto& c : cases) {
+    const Result<Plan> plan = MakePlan(8000, c.options);
+    ASSERT_TRUE(plan.ok()) << plan.error().message;
+    EXPECT_EQ(plan->attention, Attention::kStar);
+    EXPECT_EQ(plan->block_size, c.block_size);
+    EXPECT_EQ(plan->window, c.window) << c.block_size;
+  }
+}
+
+TEST(ForHosts, SeveralHaveNoWindowUnlessItIsAskedFor) {
+  EXPECT_EQ(ForHosts({}, 1).window, kAutoWindow);
+  EXPECT_EQ(ForHosts({}, 2).window, 0);
+  EXPECT_EQ(ForHosts({.window = 2}, 2).window, 2);  // which is refused there, not dropped
 }
 
 TEST(MakePlan, StarTakesTheBlockAsAnchorWhenNoneIsGiven) {
@@ -131,7 +173,7 @@ TEST(MakePlan, StarTakesTheBlockAsAnchorWhenNoneIsGiven) {
 }
 
 TEST(MakePlan, StarOfAContextShorterThanAnAutoBlockIsOneBlock) {
-  for (const std::int64_t n : {1, 15, 16, 1000}) {
+  for (const std::int64_t n : {1, 15, 16, 500}) {
     const Result<Plan> plan = MakePlan(n, {.attention = Attention::kStar});
     ASSERT_TRUE(plan.ok()) << plan.error().message;
     EXPECT_EQ(plan->block_size, n);
@@ -182,8 +224,13 @@ TEST(AutoPlan, TakesStarWhereItSavesWorkAndSaysHowMuch) {
   const Result<Plan> plan = MakePlan(32768, {});
   ASSERT_TRUE(plan.ok());
   EXPECT_EQ(plan->attention, Attention::kStar);
-  EXPECT_EQ(plan->block_size, 8192);
-  EXPECT_EQ(plan->reason, "star: 63 % of dense attention's work");
+  EXPECT_EQ(plan->block_size, 4096);
+  EXPECT_EQ(plan->reason, "star: 53 % of dense attention's work");
+  const Result<Plan> paper = MakePlan(32768, {.window = 0});
+  ASSERT_TRUE(paper.ok());
+  EXPECT_EQ(paper->attention, Attention::kStar);
+  EXPECT_EQ(paper->block_size, 8192);
+  EXPECT_EQ(paper->reason, "star: 63 % of dense attention's work");
 }
 
 TEST(AutoPlan, TakesDenseWhereStarSavesNothingAndSaysWhy) {
@@ -193,10 +240,15 @@ TEST(AutoPlan, TakesDenseWhereStarSavesNothingAndSaysWhy) {
     PlanOptions options;
     const char* reason;
   } cases[] = {
-      {"one auto block", 1000, {}, "dense: the context of 1000 tokens fits one block of 1024"},
-      {"exactly one", 1024, {}, "dense: the context of 1024 tokens fits one block of 1024"},
-      {"two blocks", 2048, {}, "dense: star would do 100 % of its attention work"},
-      {"a bit more than two", 2100, {}, "dense: star would do 98 % of its attention work"},
+      {"one auto block", 500, {}, "dense: the context of 500 tokens fits one block of 512"},
+      {"exactly one", 512, {}, "dense: the context of 512 tokens fits one block of 512"},
+      {"three blocks", 1536, {}, "dense: star would do 100 % of its attention work"},
+      {"four blocks", 2048, {}, "dense: star would do 88 % of its attention work"},
+      {"two blocks", 2048, {.window = 0}, "dense: star would do 100 % of its attention work"},
+      {"a bit more than two",
+       2100,
+       {.window = 0},
+       "dense: star would do 98 % of its attention work"},
       {"shorter than the block asked for",
        100,
        {.block_size = 4096},
@@ -204,8 +256,8 @@ TEST(AutoPlan, TakesDenseWhereStarSavesNothingAndSaysWhy) {
       {"shorter than the anchor asked for",
        100,
        {.anchor_size = 200},
-       "dense: the context of 100 tokens fits one block of 1024"},
-      {"empty", 0, {}, "dense: the context of 0 tokens fits one block of 1024"},
+       "dense: the context of 100 tokens fits one block of 512"},
+      {"empty", 0, {}, "dense: the context of 0 tokens fits one block of 512"},
   };
   for (const auto& c : cases) {
     const Result<Plan> plan = MakePlan(c.n_context, c.options);
@@ -241,8 +293,8 @@ TEST(MakePlan, RefusesSizesThatCannotBeWithWhatWasGivenAndExpected) {
        {.attention = kStar, .block_size = 1024, .anchor_size = 8001},
        "anchor size 8001: expected at most the context's 8000 tokens"},
       {8000,
-       {.attention = kStar, .window = -1},
-       "window -1: expected 0 (the own block alone) or more blocks"},
+       {.attention = kStar, .window = -2},
+       "window -2: expected 0 (the own block alone) or more blocks"},
       {8000,
        {.attention = kStar, .anchor_size = -2},
        "anchor size -2: expected 0 (no anchor) or more tokens"},

@@ -72,6 +72,24 @@ TEST(ReadChatCall, TakesWhatOpenAiTakes) {
   EXPECT_TRUE(call.common.include_usage);
 }
 
+TEST(ReadChatCall, PutsThePlanOverTheServersOwn) {
+  Defaults defaults;
+  defaults.plan.attention = Attention::kStar;
+  defaults.plan.block_size = 64;
+  defaults.plan.window = 2;
+  const auto plan_of = [&](const std::string& fields) {
+    const ApiResult<Json> body = ParseBody("{" + std::string(kHi) + fields + "}");
+    return std::get<ChatCall>(ReadChatCall(std::get<Json>(body), defaults)).common.plan;
+  };
+  EXPECT_EQ(plan_of("").window, 2);
+  EXPECT_EQ(plan_of(R"(, "window": 0)").window, 0);
+  EXPECT_EQ(plan_of(R"(, "window": 0)").block_size, 64);
+  EXPECT_EQ(plan_of(R"(, "window": -1, "block_size": -1)").chosen_window(), 1);
+  const PlanOptions dense = plan_of(R"(, "attention": "dense")");
+  EXPECT_EQ(dense.block_size, 0);
+  EXPECT_TRUE(MakePlan(1000, dense).ok());
+}
+
 TEST(ReadChatCall, MakesOneTextOfParts) {
   const ChatCall call = MustChat(R"("messages": [
       {"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -135,6 +153,9 @@ TEST(ReadChatCall, NamesTheFieldThatIsWrong) {
       {"block_size", R"("block_size": 3)"},
       {"block_size", R"("block_size": 0)"},
       {"block_size", R"("attention": "dense", "block_size": 64)"},
+      {"window", R"("window": -2)"},
+      {"window", R"("window": 1025)"},
+      {"window", R"("attention": "dense", "window": 1)"},
       {"context_id", R"("context_id": 7)"},
       {"question", R"("question": [])"},
   };

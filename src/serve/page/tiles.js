@@ -1,6 +1,6 @@
 // One tile for each block of the context; a tile fills as its tokens are processed.
 //
-// shape: {total, attention, block_size, anchor_size, blocks}, in tokens. Dense attention has one
+// shape: {total, attention, block_size, anchor_size, window, blocks}, in tokens. Dense attention has one
 // tile. What belongs to the anchor (the first anchor_size tokens) is amber, and so is the edge of
 // each later block, which is encoded behind it.
 
@@ -78,6 +78,7 @@ export function asPicture() {
   root.setAttribute("role", "img");
   root.setAttribute("aria-label", shape.star
     ? `${counted(tiles.length, "block")} of ${count(shape.block_size)} tokens; ` +
-      `the first ${count(shape.anchor_size)} are the anchor`
+      `the first ${count(shape.anchor_size)} are the anchor` +
+      (shape.window > 0 ? `; each sees ${counted(shape.window, "block")} before it, too` : "")
     : `${count(shape.total)} tokens in one piece`);
 }

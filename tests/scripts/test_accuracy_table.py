@@ -1,0 +1,62 @@
+"""scripts/accuracy-table on summaries of `aster eval` made up here."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+SCRIPT = pathlib.Path(__file__).resolve().parent.parent.parent / "scripts" / "accuracy-table"
+
+
+def row(setting, retention, n_pairs, group="overall above 20"):
+    return {"length": 4096, "setting": setting, "group": group, "retention": retention, "n_pairs": n_pairs}
+
+
+class AccuracyTable(unittest.TestCase):
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def run_on(self, **summaries):
+        """{model: rows of its summary} -> the exit status and what is printed."""
+        folders = []
+        for model, rows in summaries.items():
+            folders.append(self.folder / model)
+            folders[-1].mkdir()
+            (folders[-1] / "summary.json").write_text(json.dumps({"model": model + ".gguf", "rows": rows}))
+        done = subprocess.run([sys.executable, SCRIPT, *folders], capture_output=True, text=True, check=False)
+        self.assertEqual(done.stderr, "")
+        return done.returncode, json.loads(done.stdout)
+
+    def test_pools_runs_by_their_samples(self):
+        status, table = self.run_on(a=[row("star L/4", [90.0, 80.0, 100.0], 30)],
+                                    b=[row("star L/4", [70.0, 40.0, 100.0], 10)])
+        self.assertEqual(status, 0)
+        # 3/4 of 90 and 1/4 of 70; the half-widths 3/4 of 10 and 1/4 of 30, at right angles: 10.6.
+        self.assertEqual(table["rows"], [{"window": 0, "blocks": 4, "kept": [85.0, 74.4, 95.6], "pairs": 40,
+                                          "of": ["a 4096", "b 4096"]}])
+
+    def test_windows_are_rows_of_their_own_in_the_order_of_window_and_blocks(self):
+        kept = [95.0, 90.0, 100.0]
+        _, table = self.run_on(a=[row(name, kept, 5) for name in
+                                  ("star L/16 window 1", "star L/16", "star L/8 window 1", "star L/4")])
+        self.assertEqual([(r["window"], r["blocks"]) for r in table["rows"]], [(0, 4), (0, 16), (1, 8), (1, 16)])
+
+    def test_an_end_cut_off_at_nothing_does_not_narrow_the_interval(self):
+        _, table = self.run_on(a=[row("star L/8", [40.0, 0.0, 120.0], 4)])
+        self.assertEqual(table["rows"][0]["kept"], [40.0, 0, 120.0])
+
+    def test_other_settings_groups_and_rows_without_dense_are_left_out(self):
+        kept = [95.0, 90.0, 100.0]
+        status, table = self.run_on(a=[row("dense", None, 0), row("star 1K", kept, 5),
+                                       row("star L/4 anchor L/2", kept, 5), row("star L/4", None, 0),
+                                       row("star L/4", kept, 5, group="overall")])
+        self.assertEqual((status, table["rows"]), (1, []))
+
+
+if __name__ == "__main__":
+    unittest.main()
