@@ -1,4 +1,4 @@
-// What is encoded when, and what it may see. A plan is a pure function of four numbers; it knows no
+// What is encoded when, and what it may see. A plan is a pure function of a few numbers; it knows no
 // model and no memory.
 //
 // The context's tokens are numbered 0..n_context-1, which are also their positions and their places

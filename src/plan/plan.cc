@@ -15,7 +15,7 @@ constexpr std::pair<Attention, std::string_view> kAttentionNames[] = {
     {Attention::kRing, "ring"}, {Attention::kLlama, "llama"},
 };
 
-// Star that saves less than this is not worth what it gives up in accuracy.
+// Star that does more than this of dense attention's work is not worth what it gives up.
 constexpr double kWorthwhileShare = 0.85;
 
 // Positions are 32-bit in the models that we run.

@@ -1,6 +1,6 @@
 // One tile for each block of the context; a tile fills as its tokens are processed.
 //
-// shape: {total, attention, block_size, anchor_size, window, blocks}, in tokens. Dense attention has one
+// shape: {total, attention, block_size, anchor_size, window, blocks}, in tokens; the window in blocks. Dense attention has one
 // tile. What belongs to the anchor (the first anchor_size tokens) is amber, and so is the edge of
 // each later block, which is encoded behind it.
 
@@ -24,6 +24,14 @@ export function draw(next) {
   root.classList.toggle("many", tiles.length > kMost);
   root.classList.toggle("one", tiles.length === 1);
   byId("legend").hidden = !shape.star;
+  byId("window-note").hidden = !(shape.window > 0);
+  byId("window-note").textContent = seenBefore();
+}
+
+// What a block sees besides the anchor and itself.
+function seenBefore() {
+  if (!(shape.window > 0)) return "";
+  return `each sees the ${shape.window > 1 ? counted(shape.window, "block") : "block"} before it, too`;
 }
 
 function makeTile(first, whole, number) {
@@ -77,8 +85,7 @@ export function asPicture() {
   for (const name of ["now", "min", "max", "text"]) root.removeAttribute(`aria-value${name}`);
   root.setAttribute("role", "img");
   root.setAttribute("aria-label", shape.star
-    ? `${counted(tiles.length, "block")} of ${count(shape.block_size)} tokens; ` +
-      `the first ${count(shape.anchor_size)} are the anchor` +
-      (shape.window > 0 ? `; each sees ${counted(shape.window, "block")} before it, too` : "")
+    ? [`${counted(tiles.length, "block")} of ${count(shape.block_size)} tokens`,
+       `the first ${count(shape.anchor_size)} are the anchor`, seenBefore()].filter(Boolean).join("; ")
     : `${count(shape.total)} tokens in one piece`);
 }
