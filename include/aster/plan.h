@@ -1,5 +1,5 @@
-// What is encoded when, and what it may see. A plan is a pure function of a few numbers; it knows no
-// model and no memory.
+// What is encoded when, and what it may see. A plan is a pure function of a few numbers; it knows
+// no model and no memory.
 //
 // The context's tokens are numbered 0..n_context-1, which are also their positions and their places
 // in the KV store. Star Attention (arXiv 2411.17116), phase 1, in one process is the static mask
