@@ -158,9 +158,8 @@ std::string BenchTable::Head() const {
   if (format_ == BenchFormat::kJson) return "[\n";
   if (format_ != BenchFormat::kMarkdown) return "";
   const std::string names =
-      "| model | kernels, linear | threads | attention, block / anchor + window | test | TTFT, s | "
-      "tokens/s "
-      "| KV | peak RSS |";
+      "| model | kernels, linear | threads | attention, block / anchor + window | test | TTFT, s "
+      "| tokens/s | KV | peak RSS |";
   return names + (profile_ ? " of TTFT |" : "") + "\n|---|---|--:|---|---|--:|--:|--:|--:|" +
          (profile_ ? "---|" : "") + "\n";
 }

@@ -130,13 +130,14 @@ void AddAnchorAndLengthFlags(CLI::App& app, Options& options) {
                "Go on past the length that the model was trained for.");
 }
 
+Reader<std::int64_t> ReadWindow() { return OrAuto(kAutoWindow, TokenCount(0, kMostWindow)); }
+
 void AddWindowFlag(CLI::App& app, Options& options) {
   AddValue(app, "--window", "N",
            "Earlier blocks that each block of star sees besides; auto:\n"
            "1 where the block size is auto and there is one host,\n"
            "else 0, as in the paper. Default: auto.",
-           "a whole number from 0 to 1024, or auto",
-           Into(options.plan.window, OrAuto(kAutoWindow, TokenCount(0, 1024))));
+           "a whole number from 0 to 1024, or auto", Into(options.plan.window, ReadWindow()));
 }
 
 void AddAttentionKinds(CLI::App& app, const std::string& by_default,
@@ -233,7 +234,7 @@ void AddComputeFlags(CLI::App& app, Options& options) {
   AddValue(app, "--linear", "WAY",
            "Who computes the linear layers of the prefill: ggml;\n"
            "onednn-f32; onednn-bf16; onednn: bf16 where the CPU\n"
-           "multiplies it, else f32; auto: oneDNN where it pays.\n"
+           "is faster at it, else f32; auto: oneDNN where it pays.\n"
            "Default: auto.",
            "auto, ggml, onednn, onednn-f32 or onednn-bf16",
            Into(options.model_options.linear,
@@ -436,8 +437,7 @@ void AddEvalFlags(CLI::App& app, Options& options) {
   AddValue(app, "--window", "N,...",
            "Of star: earlier blocks that each block sees; auto: 1 where\n"
            "the block size is auto, else 0. Default: auto.",
-           "whole numbers from 0 to 1024, or auto",
-           Into(eval.windows, List(OrAuto(kAutoWindow, TokenCount(0, 1024)))));
+           "whole numbers from 0 to 1024, or auto", Into(eval.windows, List(ReadWindow())));
   app.add_flag("--allow-long", options.allow_long,
                "Go on past the length that the model was trained for.");
   AddProgressFlag(app, options);

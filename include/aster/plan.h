@@ -42,6 +42,7 @@ struct Step {
 };
 
 inline constexpr std::int64_t kAutoWindow = -1;
+inline constexpr std::int64_t kMostWindow = 1024;  // that commands and requests may ask for
 
 struct PlanOptions {
   Attention attention = Attention::kAuto;

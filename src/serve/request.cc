@@ -9,7 +9,6 @@ namespace aster::serve {
 namespace {
 
 constexpr std::int64_t kMostTokens = std::numeric_limits<std::int32_t>::max();
-constexpr std::int64_t kMostWindow = 1024;
 constexpr std::size_t kMostMessages = 4096;
 constexpr std::size_t kMostTools = 128;
 constexpr std::size_t kMostStops = 16;
@@ -30,7 +29,7 @@ PlanOptions ReadPlan(Fields& fields, const PlanOptions& defaults) {
     const std::string name = fields.Name("attention", {"auto", "dense", "star"}, "auto");
     plan.attention = *ParseAttention(name);
     if (plan.attention == Attention::kDense) {
-      plan.block_size = 0, plan.anchor_size = -1, plan.window = kAutoWindow;
+      plan = {.attention = Attention::kDense, .ubatch_size = plan.ubatch_size};
     }
   }
   const std::int64_t otherwise = plan.block_size > 0 ? plan.block_size : -1;

@@ -79,6 +79,21 @@ TEST_F(HostFaultsTest, AWindowAndALargerAnchorAreOfOneHost) {
   EXPECT_TRUE(Context::Encode(model, SomeTokens(300), Star(50, 50)).ok());
 }
 
+// On one host auto sizes bring a window of one block; it must not be refused where nobody named it.
+TEST_F(HostFaultsTest, AutoHasNoWindowOnSeveralHosts) {
+  const std::vector<Token> tokens = SomeTokens(3000);
+  const Model alone = MustLoadTiny(file_.path());
+  const Result<Context> on_one = Context::Encode(alone, tokens, Star(0));
+  ASSERT_TRUE(on_one.ok()) << on_one.error().message;
+  EXPECT_EQ(on_one->plan().window, 1);
+  ContextHosts others(file_.path(), 2);
+  Model model = others.QueryHost(file_.path());
+  const Result<Context> on_two = Context::Encode(model, tokens, Star(0));
+  ASSERT_TRUE(on_two.ok()) << on_two.error().message;
+  EXPECT_EQ(on_two->plan().window, 0);
+  EXPECT_EQ(on_two->plan().attention, Attention::kStar);
+}
+
 // What a peer sends is looked at before it is used: each of these differs from a good request in
 // one thing.
 TEST_F(HostFaultsTest, ARequestThatDoesNotFitIsRefusedWithAReason) {

@@ -36,7 +36,7 @@ void CheckRanges(const Options& o) {
               "%g %g %g", s.temperature, s.top_p, s.min_p);
   ASTER_CHECK(s.top_k >= 0 && s.repeat_penalty > 0 && s.repeat_last_n >= 0, "%d", s.top_k);
   ASTER_CHECK(o.plan.block_size == 0 || o.plan.block_size >= kMinBlockSize, "block size");
-  ASTER_CHECK(o.plan.window >= kAutoWindow && o.plan.window <= 1024, "window");
+  ASTER_CHECK(o.plan.window >= kAutoWindow && o.plan.window <= kMostWindow, "window");
   ASTER_CHECK(o.plan.anchor_size >= -1 && o.model_options.ubatch_size >= 1, "sizes");
   // --help and --version answer whatever else is there.
   if (o.command == Command::kHelp || o.command == Command::kVersion) return;

@@ -21,7 +21,7 @@ void CheckRefusal(const ApiError& error) {
 void CheckPlan(const PlanOptions& plan) {
   ASTER_CHECK(plan.block_size == 0 || plan.block_size >= kMinBlockSize, "block size");
   ASTER_CHECK(plan.anchor_size >= -1, "anchor size");
-  ASTER_CHECK(plan.window >= kAutoWindow && plan.window <= 1024, "window");
+  ASTER_CHECK(plan.window >= kAutoWindow && plan.window <= kMostWindow, "window");
 }
 
 void CheckCommon(const AnswerRequest& request) {

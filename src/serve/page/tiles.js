@@ -25,8 +25,9 @@ export function draw(next) {
   root.classList.toggle("many", tiles.length > kMost);
   root.classList.toggle("one", tiles.length === 1);
   byId("legend").hidden = !shape.star;
-  byId("window-note").hidden = !(shape.window > 0);
-  byId("window-note").textContent = seenBefore();
+  const note = byId("window-note");
+  note.textContent = seenBefore();
+  note.hidden = !note.textContent;
 }
 
 // What a block sees besides the anchor and itself.
