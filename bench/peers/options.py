@@ -111,7 +111,7 @@ def make_parser():
                      help="of star, in tokens. Default: 4096")
     how.add_argument("--linear", choices=("auto", "ggml", "onednn", "onednn-f32", "onednn-bf16"),
                      help="who computes Aster's linear layers in a prefill. Default: auto")
-    how.add_argument("--isa", choices=("scalar", "avx2", "avx512", "amx"),
+    how.add_argument("--isa", choices=("scalar", "avx2", "avx512", "avx512bf16", "amx"),
                      help="force Aster's kernels; the peers keep what they choose")
     how.add_argument("--no-warmup", dest="warmup", action="store_false",
                      help="no full warm-up of the peers: saves half their time, at their cost")

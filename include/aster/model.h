@@ -21,7 +21,7 @@ struct ModelOptions {
   int n_threads = 0;               // 0 = the CPUs this process may use
   std::int64_t ubatch_size = 512;  // most tokens in one pass; more is faster and takes memory
   // How linear layers of a prefill are computed. kAuto takes oneDNN where it was seen to pay;
-  // kOneDnn takes bf16 where the CPU multiplies it, else f32. bf16 on another CPU is for
+  // kOneDnn takes bf16 where the CPU is faster at it, else f32. bf16 on another CPU is for
   // comparison.
   enum class Linear { kAuto, kGgml, kOneDnn, kOneDnnF32, kOneDnnBf16 } linear = Linear::kAuto;
   int max_sessions = 1;       // most sessions that decode in one pass; see aster/session.h
@@ -70,7 +70,8 @@ class Model {
   const ModelInfo& info() const;
   int n_threads() const;
   std::int64_t ubatch_size() const;
-  std::string_view isa() const;     // attention kernels in use: "scalar", "avx2", "avx512", "amx"
+  std::string_view isa()
+      const;  // attention kernels in use: "avx2", "avx512", ...: what ASTER_ISA accepts
   std::string_view linear() const;  // "ggml", "onednn-f32" or "onednn-bf16"
 
   // Whether a sequence of n_tokens fits what the model was trained for. Errors: kInvalidArgument

@@ -4,19 +4,21 @@
 #include <string_view>
 
 #include "base/amx.h"
+#include "base/bf16.h"
 
 namespace aster {
 
 #if defined(__x86_64__)
-extern const Kernels kAmxKernels, kAvx512Kernels, kAvx2Kernels;
+extern const Kernels kAmxKernels, kAvx512Bf16Kernels, kAvx512Kernels, kAvx2Kernels;
 #endif
 extern const Kernels kScalarKernels;
 
 namespace {
 
-constexpr const Kernels* kFastestFirst[] = {
+constexpr const Kernels* kMostAskedFirst[] = {
 #if defined(__x86_64__)
-    &kAmxKernels,    &kAvx512Kernels, &kAvx2Kernels,
+    &kAmxKernels,    &kAvx512Bf16Kernels,
+    &kAvx512Kernels, &kAvx2Kernels,
 #endif
     &kScalarKernels, nullptr,
 };
@@ -27,9 +29,9 @@ std::uint32_t DetectCpu() noexcept {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found |= kAvx2;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bf16")) {
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     found |= kAvx512;
+    if (__builtin_cpu_supports("avx512bf16")) found |= kAvx512Bf16;
     if (MayUseAmx()) found |= kAmxBf16;
   }
 #endif
@@ -38,7 +40,7 @@ std::uint32_t DetectCpu() noexcept {
 
 }  // namespace
 
-const Kernels* const* AllKernels() noexcept { return kFastestFirst; }
+const Kernels* const* AllKernels() noexcept { return kMostAskedFirst; }
 
 bool CanRun(const Kernels& kernels) noexcept {
   static const std::uint32_t cpu = DetectCpu();
@@ -47,7 +49,9 @@ bool CanRun(const Kernels& kernels) noexcept {
 
 const Kernels* ChooseKernels(const char* forced) noexcept {
   for (const Kernels* const* k = AllKernels(); *k != nullptr; ++k) {
-    if (forced != nullptr && std::string_view(forced) != (*k)->name) continue;
+    const bool is_chosen = forced != nullptr ? std::string_view(forced) == (*k)->name
+                                             : !(*k)->rounds_to_bf16 || Bf16IsFaster();
+    if (!is_chosen) continue;
     if (CanRun(**k)) return *k;
   }
   return nullptr;

@@ -15,8 +15,9 @@ namespace aster {
 
 enum CpuFeature : std::uint32_t {
   kAvx2 = 1u << 0,    // AVX2 and FMA
-  kAvx512 = 1u << 1,  // AVX-512 F, BW, VL, DQ and BF16
-  kAmxBf16 = 1u << 2,
+  kAvx512 = 1u << 1,  // AVX-512 F, BW, VL and DQ
+  kAvx512Bf16 = 1u << 2,
+  kAmxBf16 = 1u << 3,
 };
 
 inline constexpr int kMaxRows = 256;     // rows of one KernelCall
@@ -55,14 +56,15 @@ struct Kernels {
 // Bytes of KernelCall::scratch that serve every instruction set.
 std::size_t KernelScratchBytes(int n_rows, int head_dim, int head_dim_v) noexcept;
 
-// Fastest table this CPU supports, or the one named by ASTER_ISA. Chosen once, on first use.
+// The table that is fastest on this CPU, or the one named by ASTER_ISA. Chosen once, on first use.
 // An unknown or unsupported ASTER_ISA returns nullptr: the caller reports it, never guesses.
 const Kernels* ActiveKernels() noexcept;
 
 // The choice behind ActiveKernels: `forced` is a name, or nullptr for the fastest.
 const Kernels* ChooseKernels(const char* forced) noexcept;
 
-// Tables of this build, fastest first, nullptr behind the last; and whether this CPU can run one.
+// Tables of this build, from the most to the least that they ask of a CPU, nullptr behind the last;
+// and whether this CPU can run one.
 const Kernels* const* AllKernels() noexcept;
 bool CanRun(const Kernels& kernels) noexcept;
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/bf16.h"
 #include "base/check.h"
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -248,8 +249,8 @@ std::unique_ptr<LinearLayers> LinearLayers::Make(const Options& options) {
   return std::make_unique<OneDnnLinear>(options);
 }
 
-// On AVX2 f32 at the rate of multiply-adds beats ggml's dots of integers; on AVX512-BF16 and AMX
-// bf16 beats both.
+// From AVX2 on f32 at the rate of multiply-adds beats ggml's dots of integers; where bf16 is faster
+// than f32 it beats both.
 bool LinearLayers::PaysHere() {
 #if defined(__x86_64__)
   return __builtin_cpu_supports("avx2");
@@ -259,7 +260,7 @@ bool LinearLayers::PaysHere() {
 }
 
 LinearLayers::Precision LinearLayers::BestPrecision() {
-  return Bf16Matmul::CpuHasIt() ? Precision::kBf16 : Precision::kF32;
+  return Bf16IsFaster() && Bf16Matmul::CpuHasIt() ? Precision::kBf16 : Precision::kF32;
 }
 
 }  // namespace aster

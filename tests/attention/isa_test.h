@@ -11,7 +11,8 @@
 namespace aster {
 
 #if defined(__x86_64__)
-extern const Kernels kAvx512EmulatedKernels, kAmxEmulatedKernels;  // simde/*_emulated.cc
+// simde/*_emulated.cc
+extern const Kernels kAvx512EmulatedKernels, kAvx512Bf16EmulatedKernels, kAmxEmulatedKernels;
 #endif
 
 inline const Kernels* FindKernels(std::string_view name) {
@@ -19,7 +20,8 @@ inline const Kernels* FindKernels(std::string_view name) {
     if (name == (*k)->name) return *k;
   }
 #if defined(__x86_64__)
-  for (const Kernels* k : {&kAvx512EmulatedKernels, &kAmxEmulatedKernels}) {
+  for (const Kernels* k :
+       {&kAvx512EmulatedKernels, &kAvx512Bf16EmulatedKernels, &kAmxEmulatedKernels}) {
     if (name == k->name) return k;
   }
 #endif
@@ -39,10 +41,11 @@ class IsaTest : public testing::TestWithParam<const char*> {
   const Kernels* kernels_ = nullptr;
 };
 
-#define ASTER_FOR_EACH_ISA(Suite)                                                            \
-  INSTANTIATE_TEST_SUITE_P(                                                                  \
-      Isa, Suite,                                                                            \
-      testing::Values("scalar", "avx2", "avx512", "avx512_emulated", "amx", "amx_emulated"), \
+#define ASTER_FOR_EACH_ISA(Suite)                                                  \
+  INSTANTIATE_TEST_SUITE_P(                                                        \
+      Isa, Suite,                                                                  \
+      testing::Values("scalar", "avx2", "avx512", "avx512_emulated", "avx512bf16", \
+                      "avx512bf16_emulated", "amx", "amx_emulated"),               \
       [](const auto& isa) { return std::string(isa.param); })
 
 }  // namespace aster

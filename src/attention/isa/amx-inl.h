@@ -7,14 +7,14 @@
 // Included only by isa/amx.cc and by the tests' emulation of it: see kernels.h.
 #pragma once
 
-#include "attention/isa/avx512-inl.h"
+#include "attention/isa/avx512bf16-inl.h"
 #include "attention/isa/kernels-inl.h"
 
 namespace aster {
 namespace {
 
 template <class TileUnit>
-struct Amx : Avx512 {
+struct Amx : Avx512Bf16 {
   static constexpr int kRowsPerBlock = 2 * kTile;
   static constexpr int kPairsOfTile = 16;
   static constexpr int TilesAtOnce(int) { return 2; }

@@ -65,6 +65,6 @@ class CpuTiles {
 }  // namespace
 
 namespace aster {
-extern const Kernels kAmxKernels = {"amx", kAvx512 | kAmxBf16, Amx<CpuTiles>::kRowsPerBlock, true,
-                                    &AttendByTiles<CpuTiles>};
+extern const Kernels kAmxKernels = {"amx", kAvx512 | kAvx512Bf16 | kAmxBf16,
+                                    Amx<CpuTiles>::kRowsPerBlock, true, &AttendByTiles<CpuTiles>};
 }  // namespace aster

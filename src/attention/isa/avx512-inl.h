@@ -1,7 +1,8 @@
-// AVX-512 with BF16: vdpbf16ps multiplies a 64-byte row of a tile with a pair of the left side, so
-// Q and the softmax's weights are rounded to bf16. A block of 6 rows by 64 columns keeps 24 sums.
+// AVX-512: bf16 becomes f32 on the fly, an even element by a shift and an odd one by a mask. A
+// block of 6 rows by 64 columns keeps 24 sums.
 //
-// Included only by isa/avx512.cc and isa/amx.cc, each of which keeps its own copy: see kernels.h.
+// Included only by isa/avx512.cc, avx512bf16.cc and amx.cc, each of which keeps its own copy: see
+// kernels.h.
 #pragma once
 
 #include <immintrin.h>
@@ -12,9 +13,13 @@ namespace {
 
 struct Avx512 {
   using Vec = __m512;
-  using Operand = std::uint16_t;
+  using Operand = float;
   static constexpr int kLanes = 16;
   static constexpr int kRowsPerBlock = 6;
+  // Two multiply-adds start in a cycle and each takes four: from 8 independent sums on they don't
+  // wait for each other. So one row sums even and odd elements apart, in all of its tiles, since
+  // equal keys must get equal scores.
+  static constexpr int ChainsPerSum(int rows) { return rows == 1 ? 2 : 1; }
   static constexpr int TilesAtOnce(int) { return 4; }
   static constexpr bool kMultipliesTiles = false;
 
@@ -35,19 +40,6 @@ struct Avx512 {
   static float MaxOf(Vec x) { return _mm512_reduce_max_ps(x); }
   static float SumOf(Vec x) { return _mm512_reduce_add_ps(x); }
 
-  // 2^x, relative error below 1.5e-7, in half the instructions of the one that every ISA can do.
-  // 0 below 2^-149 and at -inf.
-  static Vec Exp2(Vec x) {
-    const Vec r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x - floor(x)
-    Vec p = Set(1.86713028e-3f);  // minimax fit of 2^r, 1 at 0, relative error 8.2e-8
-    p = MulAdd(p, r, Set(9.01702988e-3f));
-    p = MulAdd(p, r, Set(5.57999134e-2f));
-    p = MulAdd(p, r, Set(2.40164450e-1f));
-    p = MulAdd(p, r, Set(6.93151312e-1f));
-    p = MulAdd(p, r, Set(1.0f));
-    return _mm512_scalef_ps(p, x);  // p 2^floor(x)
-  }
-
   // p * 2^n, where n is the integer that `shifted` holds in its low bits.
   static Vec AddToExponent(Vec p, Vec shifted) {
     return _mm512_castsi512_ps(_mm512_add_epi32(
@@ -66,60 +58,68 @@ struct Avx512 {
     return _mm512_mask_mov_ps(Set(other), static_cast<__mmask16>(until & ~before), x);
   }
 
-  static Operand ToOperand(float x) {
-    std::uint32_t bits;
-    __builtin_memcpy(&bits, &x, sizeof bits);
-    return static_cast<Operand>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);  // to nearest even
-  }
-  static void StoreOperand(Operand* p, Vec x) {
-    const __m256bh rounded = _mm512_cvtneps_pbh(x);
-    __builtin_memcpy(p, &rounded, sizeof rounded);
-  }
+  static Operand ToOperand(float x) { return x; }
+  static void StoreOperand(Operand* p, Vec x) { Store(p, x); }
 
   template <class Shape, class Tiles>
   static void Product(const Operand* a, const Tiles& b, const float* rescale, float* c) {
-    Vec sum[Shape::kRows][Shape::kTiles];
+    constexpr int kOdd = ChainsPerSum(Shape::kRows) - 1;
+    Vec sum[Shape::kRows][Shape::kTiles][1 + kOdd];
 #pragma GCC unroll 16
     for (int r = 0; r < Shape::kRows; ++r) {
 #pragma GCC unroll 16
       for (int t = 0; t < Shape::kTiles; ++t) {
         const float* at = c + r * Shape::kCRow + t * Shape::kCTile;
-        sum[r][t] = Shape::kAccumulate ? Mul(Set(rescale[r]), Load(at)) : Set(0.0f);
+        sum[r][t][kOdd] = Set(0.0f);
+        sum[r][t][0] = Shape::kAccumulate ? Mul(Set(rescale[r]), Load(at)) : Set(0.0f);
       }
     }
+    const __m512i high_half = _mm512_set1_epi32(-0x10000);
     for (int g = 0; g < b.n_groups; ++g) {
       const std::uint16_t* row = b.data + static_cast<std::size_t>(g) * b.group_stride;
       for (int pair = 0; pair < b.n_pairs; ++pair, row += 32, a += Shape::kAPair) {
-        __m512bh right[Shape::kTiles];
+        Vec right[Shape::kTiles];
 #pragma GCC unroll 16
         for (int t = 0; t < Shape::kTiles; ++t) {
           const std::uint16_t* const at = row + t * b.tile_stride;
           _mm_prefetch(reinterpret_cast<const char*>(at) + b.next, _MM_HINT_T0);
-          right[t] = AsBf16(_mm512_load_si512(at));
+          right[t] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_load_si512(at), 16));
         }
+        AddProducts<Shape, 0>(a, right, sum);
+        // Loaded again: kept for the odd half, they would push out sums.
+        asm volatile("" : "+r"(row));
 #pragma GCC unroll 16
-        for (int r = 0; r < Shape::kRows; ++r) {
-          std::int32_t two;
-          __builtin_memcpy(&two, a + r * Shape::kARow, sizeof two);
-          const __m512bh left = AsBf16(_mm512_set1_epi32(two));
-#pragma GCC unroll 16
-          for (int t = 0; t < Shape::kTiles; ++t) {
-            sum[r][t] = _mm512_dpbf16_ps(sum[r][t], left, right[t]);
-          }
+        for (int t = 0; t < Shape::kTiles; ++t) {
+          const __m512i both = _mm512_load_si512(row + t * b.tile_stride);
+          right[t] = _mm512_castsi512_ps(_mm512_and_si512(high_half, both));
         }
+        AddProducts<Shape, kOdd>(a + 1, right, sum);
       }
     }
 #pragma GCC unroll 16
     for (int r = 0; r < Shape::kRows; ++r) {
 #pragma GCC unroll 16
       for (int t = 0; t < Shape::kTiles; ++t) {
-        Store(c + r * Shape::kCRow + t * Shape::kCTile, sum[r][t]);
+        Vec total = sum[r][t][0];
+        if constexpr (kOdd > 0) total = Add(total, sum[r][t][kOdd]);
+        Store(c + r * Shape::kCRow + t * Shape::kCTile, total);
       }
     }
   }
 
  private:
-  static __m512bh AsBf16(__m512i x) { return (__m512bh)x; }
+  // sum[r][t][chain] += a of row r times right[t].
+  template <class Shape, int chain, class Sums>
+  static void AddProducts(const float* a, const Vec* right, Sums& sum) {
+#pragma GCC unroll 16
+    for (int r = 0; r < Shape::kRows; ++r) {
+      const Vec left = Set(a[r * Shape::kARow]);
+#pragma GCC unroll 16
+      for (int t = 0; t < Shape::kTiles; ++t) {
+        sum[r][t][chain] = MulAdd(left, right[t], sum[r][t][chain]);
+      }
+    }
+  }
 };
 
 }  // namespace

@@ -3,6 +3,6 @@
 #include "attention/isa/kernels-inl.h"
 
 namespace aster {
-extern const Kernels kAvx512Kernels = {"avx512", kAvx512, Avx512::kRowsPerBlock, true,
+extern const Kernels kAvx512Kernels = {"avx512", kAvx512, Avx512::kRowsPerBlock, false,
                                        &Attend<Avx512>};
 }  // namespace aster

@@ -4,5 +4,5 @@
 
 namespace aster {
 extern const Kernels kAvx512EmulatedKernels = {"avx512_emulated", kAvx2, Avx512::kRowsPerBlock,
-                                               true, &Attend<Avx512>};
+                                               false, &Attend<Avx512>};
 }  // namespace aster
