@@ -81,7 +81,7 @@ TEST_F(HostFaultsTest, AWindowAndALargerAnchorAreOfOneHost) {
 
 // On one host auto sizes bring a window of one block; it must not be refused where nobody named it.
 TEST_F(HostFaultsTest, AutoHasNoWindowOnSeveralHosts) {
-  const std::vector<Token> tokens = SomeTokens(3000);
+  const std::vector<Token> tokens = SomeTokens(1100);
   const Model alone = MustLoadTiny(file_.path());
   const Result<Context> on_one = Context::Encode(alone, tokens, Star(0));
   ASSERT_TRUE(on_one.ok()) << on_one.error().message;
