@@ -20,17 +20,6 @@
 namespace aster::cli {
 namespace {
 
-// The value of a "key: value" line of a file of the system's, without its unit; empty for none.
-std::string SystemLine(const char* path, const std::string& key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(key)) continue;
-    const std::size_t at = line.find_first_not_of(" \t", line.find(':') + 1);
-    return at == std::string::npos ? "" : line.substr(at);
-  }
-  return {};
-}
-
 // Peak of resident memory, in bytes. It starts anew where the kernel lets it.
 void ResetPeakRss() { std::ofstream("/proc/self/clear_refs") << "5"; }
 std::int64_t PeakRss() {
@@ -55,7 +44,7 @@ class Bench {
   Bench(const Options& options, const LoadedModel& loaded)
       : options_(options),
         model_(loaded.model),
-        setting_{loaded.model, loaded.path, SystemLine("/proc/cpuinfo", "model name")},
+        setting_{loaded.model, loaded.path, CpuName()},
         table_(options.bench.format, options.bench.profile) {}
 
   Result<int> Run() {

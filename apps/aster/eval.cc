@@ -10,6 +10,7 @@
 
 #include "aster/context.h"
 #include "base/clock.h"
+#include "base/system.h"
 #include "commands.h"
 #include "eval/predictions.h"
 #include "eval/samples.h"
@@ -268,6 +269,7 @@ class Evaluation {
     p->encode_seconds = context.encode_seconds();
     p->query_seconds = answer.query_seconds;
     p->decode_seconds = answer.decode_seconds;
+    p->machine = machine_;
   }
 
   // The token in which each reference's first occurrence starts.
@@ -308,6 +310,8 @@ class Evaluation {
   ProgressView view_{options_.progress};
   const Clock::time_point start_ = Clock::now();
   const std::string run_ = NameOfRun();
+  const eval::Machine machine_{CpuName(), std::string(model_.isa()), std::string(model_.linear()),
+                               model_.n_threads()};
   double done_cost_ = 0, total_cost_ = 0;
   std::int64_t done_tokens_ = 0, total_tokens_ = 0;
 };

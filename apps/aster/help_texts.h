@@ -121,8 +121,9 @@ Optional: task (else the file's name), index, max_seq_length, tokens_to_generate
 makes RULER's tasks for a model. Answers are greedy.
 
 DIR/predictions.jsonl has a line for each sample and setting, as it is done: the answer, the
-score, times, sizes, and where in the context each reference stands. The tables go to standard
-output and, with all figures, to DIR/summary.json; scripts/eval-report draws them.
+score, times and the machine they are of, sizes, and where in the context each reference
+stands. The tables go to standard output and, with all figures, to DIR/summary.json;
+scripts/eval-report draws them.
 
 Examples:
   scripts/ruler --lengths 4K --samples 20 -o ruler

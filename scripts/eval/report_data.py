@@ -19,6 +19,8 @@ PREDICTION_FIELDS = {
     "setting": str, "block_size": int, "anchor_size": int, "window": int, "n_context": int,
     "reference_at": list, "outputs": list, "pred": str, "score": NUMBER
 }
+# Of the machine: all there or, in older files, none.
+MACHINE_FIELDS = {"cpu": str, "isa": str, "linear": str, "threads": int}
 ROW_FIELDS = {
     "length": int, "setting": str, "group": str, "is_task": bool, "n_tasks": int,
     "n_samples": int, "score": list, "n_pairs": int, "ttft_s": NUMBER
@@ -97,6 +99,8 @@ def check_fields(entry, fields, where):
 
 def check_prediction(one, where):
     check_fields(one, PREDICTION_FIELDS, where)
+    if any(name in one for name in MACHINE_FIELDS):
+        check_fields(one, MACHINE_FIELDS, where)
     texts, places = one["outputs"], one["reference_at"]
     if not texts or not all(is_a(text, str) for text in texts):
         raise ReportError(f"{where}: \"outputs\" is not a list of strings, or empty")

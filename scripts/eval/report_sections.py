@@ -1,5 +1,7 @@
 """The report's sections on scores and time, as parts of a page."""
 
+import collections
+
 import report_data as data
 import report_words as words
 from report_data import ABOVE, OVERALL
@@ -95,7 +97,26 @@ def headline(run, length):
             ["setting", "block", "anchor", "window", "samples", "tasks", "overall score, %",
              "kept", "kept, above 20", f"TTFT, of {run.reference or 'full attention'}'s",
              "TTFT, s"], rows))
+        parts += machines(run, length)
     return parts
+
+
+def machines(run, length):
+    """What the times are of; nothing where no prediction tells."""
+    counts = collections.Counter(
+        tuple(one[name] for name in data.MACHINE_FIELDS) if "cpu" in one else None
+        for setting in run.settings_at(length) for one in run.samples(length, setting).values())
+    if set(counts) <= {None}:
+        return []
+    told = []
+    for machine, n in counts.most_common():
+        name = "a machine that was not recorded"
+        if machine:
+            cpu, isa, linear, threads = machine
+            name = (f"{cpu or 'a CPU without a name'}, {words.counted(threads, 'thread', 'threads')} "
+                    f"(attention {isa}, linear layers {linear})")
+        told.append(f"{name}: {words.counted(n, 'prediction', 'predictions')}")
+    return [Text(f"The times are of {'; '.join(told)}.")]
 
 
 def llama_line(run, length, comparison):

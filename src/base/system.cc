@@ -92,6 +92,18 @@ std::int64_t ResidentBytes() {
   return resident * sysconf(_SC_PAGESIZE);
 }
 
+std::string SystemLine(const char* path, std::string_view key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(key)) continue;
+    const std::size_t at = line.find_first_not_of(" \t", line.find(':') + 1);
+    return at == std::string::npos ? "" : line.substr(at);
+  }
+  return {};
+}
+
+std::string CpuName() { return SystemLine("/proc/cpuinfo", "model name"); }
+
 std::string FormatBytes(std::int64_t bytes) {
   const char* const units[] = {"bytes", "kB", "MB", "GB", "TB"};
   double value = static_cast<double>(bytes);

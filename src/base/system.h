@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace aster {
 
@@ -15,6 +16,12 @@ std::int64_t AvailableMemory();
 
 // Memory of this process that is in RAM now, in bytes; 0 when the system does not say.
 std::int64_t ResidentBytes();
+
+// What stands behind "key:" in a file of such lines, /proc/cpuinfo say; empty when nothing does.
+std::string SystemLine(const char* path, std::string_view key);
+
+// The CPU as Linux names its model; empty when the system does not say.
+std::string CpuName();
 
 // "184.3 MB": decimal units, one digit after the point.
 std::string FormatBytes(std::int64_t bytes);

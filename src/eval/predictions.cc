@@ -41,6 +41,15 @@ void VisitFields(P& p, Visit visit) {
   visit("decode_s", p.decode_seconds);
 }
 
+// Those that older files lack.
+template <class P, class Visit>
+void VisitMachine(P& p, Visit visit) {
+  visit("cpu", p.machine.cpu);
+  visit("isa", p.machine.isa);
+  visit("linear", p.machine.linear);
+  visit("threads", p.machine.threads);
+}
+
 }  // namespace
 
 std::string Prediction::Key() const {
@@ -52,7 +61,9 @@ double Prediction::Score() const { return eval::Score(FindTask(task), text, refe
 
 std::string JsonLine(const Prediction& prediction) {
   Json json;
-  VisitFields(prediction, [&json](const char* name, const auto& value) { json[name] = value; });
+  const auto write = [&json](const char* name, const auto& value) { json[name] = value; };
+  VisitFields(prediction, write);
+  VisitMachine(prediction, write);
   json["score"] = prediction.Score();
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -65,6 +76,10 @@ Result<Prediction> ParsePrediction(std::string_view line, const std::string& whe
     VisitFields(prediction, [&](const char* name, auto& value) {
       field = std::string("\"") + name + "\"";
       json.at(name).get_to(value);
+    });
+    VisitMachine(prediction, [&](const char* name, auto& value) {
+      field = std::string("\"") + name + "\"";
+      if (json.contains(name)) json[name].get_to(value);
     });
   } catch (const Json::exception&) {
     return WorldError(where + ": " + field +

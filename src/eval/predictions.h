@@ -10,6 +10,14 @@
 
 namespace aster::eval {
 
+// What the times depend on besides the model. Older files do not tell: empty there.
+struct Machine {
+  std::string cpu;     // as the system names it
+  std::string isa;     // of the attention kernels
+  std::string linear;  // who computes the linear layers of a prefill
+  std::int64_t threads = 0;
+};
+
 struct Prediction {
   std::string model;   // the GGUF's file name
   std::string prompt;  // "chat" or "bare"
@@ -29,6 +37,7 @@ struct Prediction {
   std::string text;
   std::string finish;
   double encode_seconds = 0, query_seconds = 0, decode_seconds = 0;
+  Machine machine;  // that the times are of
 
   double ttft_seconds() const { return encode_seconds + query_seconds; }
   // What makes it the same work: a run that goes on skips what it finds under this key.

@@ -122,6 +122,28 @@ class Eval(Case):
         self.assertEqual(ended.code, 0, ended)
         self.assertEqual(len(self.predictions()), len(whole))
 
+    def test_every_prediction_names_the_machine_of_its_times(self):
+        self.assertEqual(self.eval("--attention", "dense").code, 0)
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        for one in self.predictions():
+            self.assertEqual([one[name] for name in ("cpu", "isa", "linear", "threads")],
+                             [(names or [""])[0], "fake", "fake", 1])
+
+    def test_an_older_file_without_the_machine_goes_on(self):
+        self.assertEqual(self.eval("--samples", "1", "--attention", "dense").code, 0)
+        fields = ("cpu", "isa", "linear", "threads")
+        older = [{name: value for name, value in one.items() if name not in fields}
+                 for one in self.predictions()]
+        self.samples("out/predictions.jsonl", older)
+        self.assertEqual(self.eval("--attention", "dense").code, 0)
+        self.assertEqual(self.predictions()[:len(older)], older)
+        self.assertEqual(len(self.predictions()), 5)
+        self.samples("out/predictions.jsonl", [{**one, "threads": "two"} for one in older])
+        ended = self.eval("--attention", "dense")
+        self.assertEqual(ended.code, 1)
+        self.assertIn('line 1: "threads" is missing or of another type', ended.err)
+
     def test_a_changed_sample_is_another_one(self):
         self.assertEqual(self.eval("--attention", "dense").code, 0)
         self.samples("data/qa_1.jsonl", [row(i, "Say what else?", "nothing") for i in range(2)])

@@ -158,6 +158,8 @@ class DataTest(Folders):
         for line, reason in (("nonsense", "not JSON"), ("[]", "expected a JSON object")):
             (self.folder / "predictions.jsonl").write_text(line + "\n")
             self.assert_refused(f"predictions.jsonl, line 1: {reason}")
+        (self.folder / "predictions.jsonl").write_text(lines([prediction(cpu="Z80")]))
+        self.assert_refused('line 1: "isa" is missing')
         for name in ("n_context", "pred", "setting"):
             broken = prediction()
             del broken[name]
@@ -302,6 +304,17 @@ class SectionsTest(Folders):
         (warning,) = sections.unequal(run, LENGTH)
         self.assertIn("Not every setting has all 2 samples**: star L/4 1.", warning.text)
         self.assertEqual(sections.unequal(self.run_of(both()), LENGTH), [])
+
+    def test_machines_are_named_with_their_predictions(self):
+        self.assertEqual(sections.machines(self.run_of(both()), LENGTH), [])
+        own = {"cpu": "Z80", "isa": "scalar", "linear": "ggml", "threads": 1}
+        predictions = [prediction(), prediction(index=1, **own),
+                       prediction(index=2, **own), prediction(index=3, **{**own, "cpu": ""})]
+        (text,) = sections.machines(self.run_of(predictions), LENGTH)
+        self.assertEqual(
+            text.text, "The times are of Z80, 1 thread (attention scalar, linear layers ggml): "
+            "2 predictions; a machine that was not recorded: 1 prediction; a CPU without a name, "
+            "1 thread (attention scalar, linear layers ggml): 1 prediction.")
 
     def test_the_headline_has_the_summary_s_figures_with_samples_and_intervals(self):
         text = sections.lead_sentence(self.run_of(both()), LENGTH, "star L/4")
