@@ -348,12 +348,12 @@ Status ShowSummary(const EvalOptions& options, const PredictionLog& log) {
   if (log.predictions().empty()) {
     return WorldError(options.output + ": no predictions there; expected --data with samples");
   }
-  const std::vector<eval::SummaryRow> rows = eval::Summarise(log.predictions());
+  const eval::Summary summary = eval::Summarise(log.predictions());
   const Status written = WriteFile(options.output + "/summary.json",
-                                   eval::SummaryJson(rows, log.predictions().front()));
+                                   eval::SummaryJson(summary, log.predictions().front()));
   if (!written) return written;
   Output output;
-  output.Write(eval::SummaryMarkdown(rows));
+  output.Write(eval::SummaryMarkdown(summary));
   return output.status();
 }
 

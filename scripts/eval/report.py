@@ -45,8 +45,9 @@ def one_length(run, length):
     return [
         Heading(3, words.length_title(length).capitalize(), sections.shared(run, length)),
         *no_full, *sections.headline(run, length), *llama, *sections.scores(run, length),
-        *sections.differences(run, length), *sections.trade(run, length),
-        *places.places(run, length), *places.lost(run, length, comparisons)
+        *sections.differences(run, length), *sections.against_each_other(run, length),
+        *sections.trade(run, length), *places.places(run, length),
+        *places.lost(run, length, comparisons)
     ]
 
 

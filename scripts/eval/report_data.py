@@ -25,6 +25,9 @@ ROW_FIELDS = {
     "length": int, "setting": str, "group": str, "is_task": bool, "n_tasks": int,
     "n_samples": int, "score": list, "n_pairs": int, "ttft_s": NUMBER
 }
+PAIR_FIELDS = {
+    "length": int, "setting": str, "other": str, "group": str, "n_pairs": int, "difference": list
+}
 NAMES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list",
          NUMBER: "a number"}
 
@@ -36,9 +39,11 @@ class ReportError(Exception):
 class Run:
     """One folder: one model and one kind of prompt."""
 
-    def __init__(self, folder, model, prompt, predictions, rows):
-        self.folder, self.model, self.prompt = folder, model, prompt
-        self.rows = rows
+    def __init__(self, folder, summary, predictions):
+        self.folder, self.model, self.prompt = folder, summary["model"], summary["prompt"]
+        self.rows = rows = summary["rows"]
+        self._pair = {(pair["length"], pair["setting"], pair["other"], pair["group"]): pair
+                      for pair in summary["pairs"]}
         self._row = {(row["length"], row["setting"], row["group"]): row for row in rows}
         self._samples = {}
         for one in predictions:
@@ -52,6 +57,10 @@ class Run:
     def row(self, length, setting, group):
         """Of summary.json; None where it has no such row."""
         return self._row.get((length, setting, group))
+
+    def pair(self, length, setting, other, group):
+        """Two settings of star on samples that both have; None where summary.json has no such."""
+        return self._pair.get((length, setting, other, group))
 
     def samples(self, length, setting):
         """{(task, index, sample): prediction}"""
@@ -112,14 +121,18 @@ def check_prediction(one, where):
             raise ReportError(f"{where}: \"{name}\" is {one[name]}, expected 1 or more")
 
 
+def check_estimate(entry, name, where):
+    value = entry[name]
+    if not is_a(value, list) or len(value) != 3 or not all(is_a(x, NUMBER) for x in value):
+        raise ReportError(f"{where}: \"{name}\" is not [value, low, high]")
+
+
 def check_row(row, where):
     check_fields(row, ROW_FIELDS, where)
-    for name in ("score", "difference", "retention"):
-        value = row.setdefault(name, None)
-        if name != "score" and value is None:
-            continue
-        if not is_a(value, list) or len(value) != 3 or not all(is_a(x, NUMBER) for x in value):
-            raise ReportError(f"{where}: \"{name}\" is not [value, low, high]")
+    check_estimate(row, "score", where)
+    for name in ("difference", "retention"):
+        if row.setdefault(name, None) is not None:
+            check_estimate(row, name, where)
     if row.setdefault("ttft_ratio", None) is not None and not is_a(row["ttft_ratio"], NUMBER):
         raise ReportError(f"{where}: \"ttft_ratio\" is not a number")
 
@@ -167,6 +180,10 @@ def read_summary(folder):
     check_fields(summary, {"model": str, "prompt": str, "rows": list}, path)
     for number, row in enumerate(summary["rows"], 1):
         check_row(row, f"{path}, row {number}")
+    check_fields({"pairs": []} | summary, {"pairs": list}, path)
+    for number, pair in enumerate(summary.setdefault("pairs", []), 1):  # none in older files
+        check_fields(pair, PAIR_FIELDS, f"{path}, pair {number}")
+        check_estimate(pair, "difference", f"{path}, pair {number}")
     return path, summary
 
 
@@ -195,4 +212,4 @@ def load(folder):
     _, predictions = read_predictions(folder)
     path, summary = read_summary(folder)
     check_same(path, summary, predictions)
-    return Run(folder, summary["model"], summary["prompt"], predictions, summary["rows"])
+    return Run(folder, summary, predictions)

@@ -222,6 +222,29 @@ def differences(run, length):
     return parts
 
 
+def against_each_other(run, length):
+    """Which setting to take: a triangle of star's settings."""
+    settings = run.compared_at(length)
+    group = ABOVE if run.reference else OVERALL
+    pairs = {(one, other): run.pair(length, one, other, group)
+             for one in settings for other in settings}
+    columns = [other for other in settings if any(pairs[one, other] for one in settings)]
+    rows = [[one, *(words.points(pairs[one, other]) for other in columns)]
+            for one in settings if any(pairs[one, other] for other in settings)]
+    if not rows:
+        return []
+    counts = [pair["n_pairs"] for pair in pairs.values() if pair]
+    low, high = min(counts), max(counts)
+    of = f"the tasks that {run.reference} scores above 20 %" if run.reference else "all tasks"
+    return [
+        Heading(4, "Settings against each other", f"{shared(run, length)}-pairs"),
+        Table(f"A line's setting less a column's, in points of the mean over {of}, with 95 % "
+              f"intervals, on the {f'{low:,}' if low == high else f'{low:,} to {high:,}'} samples "
+              "that both have. An interval that holds 0 does not settle which of the two is better.",
+              ["", *(f"less {name}" for name in columns)], rows)
+    ]
+
+
 def trade(run, length):
     """Score against TTFT; needs a full attention to be the measure."""
     points = []

@@ -1,10 +1,7 @@
 #include "eval/summary.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
@@ -12,8 +9,6 @@
 
 namespace aster::eval {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr double kFound = 20;  // per cent: below it a model does not do the task at all
 
@@ -138,83 +133,7 @@ std::vector<std::string> TasksAbove(double least, const Tasks& tasks,
   return above;
 }
 
-std::string Number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f", std::abs(value) < 0.05 ? 0.0 : value);
-  return text;
-}
-
-std::string Interval(const Estimate& e) {
-  return Number(e.value) + " (" + Number(e.low) + " to " + Number(e.high) + ")";
-}
-
-Json ToJson(const Estimate& e) { return Json::array({e.value, e.low, e.high}); }
-Json ToJson(const std::optional<Estimate>& e) { return e ? ToJson(*e) : Json(); }
-
-const SummaryRow* Find(std::span<const SummaryRow> rows, std::int64_t length,
-                       const std::string& setting, const std::string& group) {
-  for (const SummaryRow& row : rows) {
-    if (row.length == length && row.setting == setting && row.group == group) return &row;
-  }
-  return nullptr;
-}
-
-// A value of each kind as it first comes.
-template <class T, class Get>
-std::vector<T> Distinct(std::span<const SummaryRow> rows, Get get) {
-  std::vector<T> values;
-  for (const SummaryRow& row : rows) {
-    const T& value = get(row);
-    if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
-  }
-  return values;
-}
-
-std::string LengthTitle(std::int64_t length) {
-  return length > 0 ? "Length " + std::to_string(length) : "Length not stated";
-}
-
-void AppendTable(std::span<const SummaryRow> rows, std::int64_t length, std::string* text) {
-  const auto settings = Distinct<std::string>(
-      rows, [](const SummaryRow& r) -> const std::string& { return r.setting; });
-  *text += "### " + LengthTitle(length) + "\n\n| task | n |";
-  for (const std::string& setting : settings) *text += " " + setting + " |";
-  *text += "\n|---|---|";
-  for (std::size_t i = 0; i < settings.size(); ++i) *text += "---|";
-  *text += "\n";
-  const auto groups = Distinct<std::string>(
-      rows, [](const SummaryRow& r) -> const std::string& { return r.group; });
-  for (const std::string& group : groups) {
-    std::string cells;
-    std::int64_t n = 0;
-    for (const std::string& setting : settings) {
-      const SummaryRow* row = Find(rows, length, setting, group);
-      cells += " " + (row != nullptr ? Interval(row->score) : "") + " |";
-      if (row != nullptr) n = std::max(n, row->n_samples);
-    }
-    *text += "| " + group + " | " + std::to_string(n) + " |" + cells + "\n";
-  }
-  *text += "\n";
-}
-
-void AppendRetention(std::span<const SummaryRow> rows, std::int64_t length, std::string* text) {
-  std::string lines;
-  for (const SummaryRow& row : rows) {
-    if (row.is_task || !row.difference) continue;
-    lines += "| " + row.setting + " | " + row.group + " | " + std::to_string(row.n_pairs) + " | " +
-             Interval(*row.difference) + " | " +
-             (row.retention ? Interval(*row.retention) + " %" : "") + " | " +
-             (row.ttft_ratio ? Number(100 * *row.ttft_ratio) + " %" : "") + " |\n";
-  }
-  if (lines.empty()) return;
-  *text += "Against full attention, " + LengthTitle(length) +
-           ", on the same samples:\n\n| setting | of | pairs | points | kept | TTFT, median |\n"
-           "|---|---|---|---|---|---|\n" +
-           lines + "\n";
-}
-
-}  // namespace
-
+// Whether star is compared, and with which setting.
 std::string ReferenceSetting(std::span<const Prediction> predictions) {
   for (const char* name : {"dense", "llama"}) {
     const bool there = std::any_of(predictions.begin(), predictions.end(),
@@ -224,79 +143,85 @@ std::string ReferenceSetting(std::span<const Prediction> predictions) {
   return {};
 }
 
-std::vector<SummaryRow> Summarise(std::span<const Prediction> predictions) {
-  const std::string reference = ReferenceSetting(predictions);
-  std::map<std::int64_t, std::map<std::string, Tasks>> by_length;
-  std::map<std::int64_t, std::set<std::string>> names;
-  std::vector<std::string> settings;
+// Settings as they first come anywhere.
+using Settings = std::vector<std::pair<std::string, Tasks>>;
+
+std::map<std::int64_t, Settings> ByLength(std::span<const Prediction> predictions) {
+  std::map<std::int64_t, std::map<std::string, Tasks>> found;
+  std::vector<std::string> names;
   for (const Prediction& p : predictions) {
-    by_length[p.length][p.setting][p.task].emplace(std::to_string(p.index) + " " + p.sample,
-                                                   Outcome{p.Score(), p.ttft_seconds(), p.run});
-    names[p.length].insert(p.task);
-    if (std::find(settings.begin(), settings.end(), p.setting) == settings.end()) {
-      settings.push_back(p.setting);
+    found[p.length][p.setting][p.task].emplace(std::to_string(p.index) + " " + p.sample,
+                                               Outcome{p.Score(), p.ttft_seconds(), p.run});
+    if (std::find(names.begin(), names.end(), p.setting) == names.end()) names.push_back(p.setting);
+  }
+  std::map<std::int64_t, Settings> by_length;
+  for (auto& [length, settings] : found) {
+    for (const std::string& name : names) {
+      const auto setting = settings.find(name);
+      if (setting == settings.end()) continue;
+      by_length[length].emplace_back(name, std::move(setting->second));
     }
   }
-  std::vector<SummaryRow> rows;
-  for (const auto& [length, of_settings] : by_length) {
-    const std::vector<std::string> tasks = Ordered(names[length]);
-    std::vector<Group> groups = GroupsOf(tasks);
-    const auto dense = of_settings.find(reference);
-    if (dense != of_settings.end() && tasks.size() > 1) {
-      groups.push_back({"overall above 20", false, TasksAbove(kFound, dense->second, tasks)});
-    }
-    for (const std::string& setting : settings) {
-      const auto of_setting = of_settings.find(setting);
-      if (of_setting == of_settings.end()) continue;
-      const bool compares = setting != reference && dense != of_settings.end();
+  return by_length;
+}
+
+bool IsStar(const std::string& setting) { return setting.starts_with("star"); }
+
+void AppendPairs(std::int64_t length, const Settings& settings, const std::vector<Group>& groups,
+                 std::vector<SettingPair>* pairs) {
+  for (std::size_t i = 0; i < settings.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      const auto& [setting, tasks] = settings[i];
+      const auto& [other, others] = settings[j];
+      if (!IsStar(setting) || !IsStar(other)) continue;
       for (const Group& group : groups) {
-        auto row = RowOf(group, of_setting->second, compares ? &dense->second : nullptr);
-        if (!row) continue;
-        row->length = length;
-        row->setting = setting;
-        rows.push_back(std::move(*row));
+        if (group.is_task || !group.name.starts_with("overall")) continue;
+        const auto row = RowOf(group, tasks, &others);
+        if (!row || !row->difference) continue;
+        pairs->push_back({length, setting, other, group.name, row->n_tasks, row->n_pairs,
+                          *row->difference, row->ttft_ratio});
       }
     }
   }
-  return rows;
 }
 
-std::string SummaryMarkdown(std::span<const SummaryRow> rows) {
-  std::string text;
-  const auto lengths = Distinct<std::int64_t>(
-      rows, [](const SummaryRow& r) -> const std::int64_t& { return r.length; });
-  for (const std::int64_t length : lengths) {
-    std::vector<SummaryRow> here;
-    std::copy_if(rows.begin(), rows.end(), std::back_inserter(here),
-                 [length](const SummaryRow& row) { return row.length == length; });
-    AppendTable(here, length, &text);
-    AppendRetention(here, length, &text);
+// reference: null where this length has none.
+void AppendLength(std::int64_t length, const Settings& settings, const Tasks* reference,
+                  Summary* summary) {
+  std::set<std::string> names;
+  for (const auto& [setting, tasks] : settings) {
+    for (const auto& [name, outcomes] : tasks) names.insert(name);
   }
-  return text;
+  const std::vector<std::string> ordered = Ordered(names);
+  std::vector<Group> groups = GroupsOf(ordered);
+  if (reference != nullptr && ordered.size() > 1) {
+    groups.push_back({"overall above 20", false, TasksAbove(kFound, *reference, ordered)});
+  }
+  for (const auto& [setting, tasks] : settings) {
+    for (const Group& group : groups) {
+      auto row = RowOf(group, tasks, &tasks == reference ? nullptr : reference);
+      if (!row) continue;
+      row->length = length;
+      row->setting = setting;
+      summary->rows.push_back(std::move(*row));
+    }
+  }
+  AppendPairs(length, settings, groups, &summary->pairs);
 }
 
-std::string SummaryJson(std::span<const SummaryRow> rows, const Prediction& any) {
-  Json json;
-  json["model"] = any.model;
-  json["prompt"] = any.prompt;
-  json["rows"] = Json::array();
-  for (const SummaryRow& row : rows) {
-    Json one;
-    one["length"] = row.length;
-    one["setting"] = row.setting;
-    one["group"] = row.group;
-    one["is_task"] = row.is_task;
-    one["n_tasks"] = row.n_tasks;
-    one["n_samples"] = row.n_samples;
-    one["score"] = ToJson(row.score);
-    one["n_pairs"] = row.n_pairs;
-    one["difference"] = ToJson(row.difference);
-    one["retention"] = ToJson(row.retention);
-    one["ttft_s"] = row.ttft_seconds;
-    one["ttft_ratio"] = row.ttft_ratio ? Json(*row.ttft_ratio) : Json();
-    json["rows"].push_back(std::move(one));
+}  // namespace
+
+Summary Summarise(std::span<const Prediction> predictions) {
+  Summary summary;
+  summary.reference = ReferenceSetting(predictions);
+  for (const auto& [length, settings] : ByLength(predictions)) {
+    const Tasks* reference = nullptr;
+    for (const auto& [name, tasks] : settings) {
+      if (name == summary.reference) reference = &tasks;
+    }
+    AppendLength(length, settings, reference, &summary);
   }
-  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return summary;
 }
 
 }  // namespace aster::eval

@@ -32,18 +32,36 @@ struct SummaryRow {
   std::optional<double> ttft_ratio;
 };
 
-// Sorted by length; then settings as they first come; then groups: tasks in the order of
-// KnownTasks, domains, overall. All predictions are of one model and kind of prompt; of those with
-// one key the first counts.
-std::vector<SummaryRow> Summarise(std::span<const Prediction> predictions);
+// Two settings of star on the samples that both have: which of them to take. `group` is "overall"
+// or, beside a reference, "overall above 20"; both have samples of all its tasks together.
+struct SettingPair {
+  std::int64_t length = 0;
+  std::string setting;
+  std::string other;  // came before `setting`
+  std::string group;
+  std::int64_t n_tasks = 0;
+  std::int64_t n_pairs = 0;
+  Estimate difference;               // percentage points, `setting` less `other`
+  std::optional<double> ttft_ratio;  // as SummaryRow's, over `other`
+};
 
-// Whether star is compared, and with which setting: "dense", "llama" or nothing.
-std::string ReferenceSetting(std::span<const Prediction> predictions);
+struct Summary {
+  std::string reference;  // "dense", else "llama", else empty
+  // Sorted by length; then settings as they first come; then groups: tasks in the order of
+  // KnownTasks, domains, overall.
+  std::vector<SummaryRow> rows;
+  std::vector<SettingPair> pairs;  // sorted likewise
+};
 
-// A table per length for people: a line a group, a column a setting, 95 % intervals in brackets.
-std::string SummaryMarkdown(std::span<const SummaryRow> rows);
+// All predictions are of one model and kind of prompt; of those with one key the first counts.
+Summary Summarise(std::span<const Prediction> predictions);
 
-// One JSON object: {"model", "prompt", "rows": [...]}, an estimate as [value, low, high].
-std::string SummaryJson(std::span<const SummaryRow> rows, const Prediction& any);
+// Tables per length for people, 95 % intervals in brackets: scores, a line a group and a column a
+// setting; against full attention; star's settings against each other.
+std::string SummaryMarkdown(const Summary& summary);
+
+// One JSON object: {"model", "prompt", "rows": [...], "pairs": [...]}, an estimate as
+// [value, low, high].
+std::string SummaryJson(const Summary& summary, const Prediction& any);
 
 }  // namespace aster::eval

@@ -56,7 +56,7 @@ std::vector<Prediction> SomePredictions() {
 }
 
 TEST(Summary, TasksDomainsAndOverallWithWhatStarKeeps) {
-  const std::vector<SummaryRow> rows = Summarise(SomePredictions());
+  const std::vector<SummaryRow> rows = Summarise(SomePredictions()).rows;
   EXPECT_EQ(Find(rows, "dense", "overall").n_samples, 6);
   EXPECT_EQ(Find(rows, "dense", "overall").n_tasks, 3);
   EXPECT_NEAR(Find(rows, "dense", "overall").score.value, 200.0 / 3, 1e-9);
@@ -77,7 +77,7 @@ TEST(Summary, TasksDomainsAndOverallWithWhatStarKeeps) {
 TEST(Summary, OnlySamplesThatBothHaveAreCompared) {
   std::vector<Prediction> all = SomePredictions();
   all.push_back(Make("vt", 2, "star L/4", false));
-  const SummaryRow row = Find(Summarise(all), "star L/4", "vt");
+  const SummaryRow row = Find(Summarise(all).rows, "star L/4", "vt");
   EXPECT_EQ(row.n_samples, 3);
   EXPECT_EQ(row.n_pairs, 2);
   EXPECT_NEAR(row.retention->value, 50, 1e-9);
@@ -88,7 +88,7 @@ TEST(Summary, TimesOfDifferentRunsAreNotCompared) {
   for (Prediction& p : all) {
     if (p.setting != "dense" && p.task == "vt") p.run = "2";
   }
-  const std::vector<SummaryRow> rows = Summarise(all);
+  const std::vector<SummaryRow> rows = Summarise(all).rows;
   EXPECT_FALSE(Find(rows, "star L/4", "vt").ttft_ratio.has_value());
   EXPECT_TRUE(Find(rows, "star L/4", "vt").difference.has_value());
   EXPECT_TRUE(Find(rows, "star L/4", "niah_single_1").ttft_ratio.has_value());
@@ -98,7 +98,7 @@ TEST(Summary, AMeanOfTasksIsThereOnlyForWhoHasThemAll) {
   std::vector<Prediction> all = SomePredictions();
   all.push_back(Make("vt", 0, "star L/8", true));
   std::vector<std::string> groups;
-  for (const SummaryRow& row : Summarise(all)) {
+  for (const SummaryRow& row : Summarise(all).rows) {
     if (row.setting == "star L/8") groups.push_back(row.group);
   }
   EXPECT_EQ(groups, std::vector<std::string>{"vt"});
@@ -107,19 +107,78 @@ TEST(Summary, AMeanOfTasksIsThereOnlyForWhoHasThemAll) {
 TEST(Summary, AnotherSampleUnderTheSameIndexIsNotTheSame) {
   std::vector<Prediction> all = {Make("vt", 0, "dense", true), Make("vt", 0, "star L/4", true)};
   all.back().sample = "fedcba9876543210";
-  EXPECT_EQ(Find(Summarise(all), "star L/4", "vt").n_pairs, 0);
+  EXPECT_EQ(Find(Summarise(all).rows, "star L/4", "vt").n_pairs, 0);
+}
+
+// One of two samples of vt more under L/2 than under L/4, and nothing else differs.
+TEST(Summary, StarsSettingsAreComparedWithEachOther) {
+  std::vector<Prediction> all = SomePredictions();
+  for (const std::int64_t i : {0, 1}) {
+    all.push_back(Make("vt", i, "star L/2", true, 1.5));
+    all.push_back(Make("niah_single_1", i, "star L/2", true, 1.5));
+    all.push_back(Make("niah_single_2", i, "star L/2", false, 1.5));
+  }
+  const std::vector<SettingPair> pairs = Summarise(all).pairs;
+  ASSERT_EQ(pairs.size(), 2u);  // overall, and overall above 20
+  for (const SettingPair& pair : pairs) {
+    EXPECT_EQ(pair.setting, "star L/2");
+    EXPECT_EQ(pair.other, "star L/4");
+    EXPECT_EQ(pair.length, 4096);
+  }
+  EXPECT_EQ(pairs[0].group, "overall");
+  EXPECT_EQ(pairs[0].n_pairs, 6);
+  EXPECT_NEAR(pairs[0].difference.value, 50.0 / 3, 1e-9);
+  EXPECT_EQ(pairs[1].group, "overall above 20");
+  EXPECT_EQ(pairs[1].n_tasks, 2);
+  EXPECT_NEAR(pairs[1].difference.value, 25, 1e-9);
+  EXPECT_NEAR(*pairs[1].ttft_ratio, 1.25, 1e-9);  // of 1.5, 1.5, 1 and 1
+}
+
+TEST(Summary, APairOfSettingsIsOfSamplesThatBothHaveOfEveryTask) {
+  std::vector<Prediction> all = SomePredictions();
+  all.push_back(Make("vt", 0, "star L/8", true));
+  EXPECT_TRUE(Summarise(all).pairs.empty());
+  all.push_back(Make("niah_single_1", 0, "star L/8", true));
+  all.push_back(Make("niah_single_2", 0, "star L/8", true));
+  const std::vector<SettingPair> pairs = Summarise(all).pairs;
+  ASSERT_EQ(pairs.size(), 2u);
+  EXPECT_EQ(pairs[0].n_pairs, 3);
+  EXPECT_NEAR(pairs[0].difference.value, 100.0 / 3, 1e-9);
+}
+
+TEST(Summary, WithoutFullAttentionSettingsAreStillComparedWithEachOther) {
+  std::vector<Prediction> all;
+  for (const char* task : {"vt", "niah_single_1"}) {
+    all.push_back(Make(task, 0, "star L/4", true));
+    all.push_back(Make(task, 0, "star L/8", false));
+  }
+  const Summary summary = Summarise(all);
+  ASSERT_EQ(summary.pairs.size(), 1u);
+  EXPECT_EQ(summary.pairs[0].group, "overall");
+  EXPECT_NE(SummaryMarkdown(summary).find("in points of the overall score"), std::string::npos);
 }
 
 TEST(Summary, MarkdownHasALineForEveryGroupAndJsonEveryRow) {
-  const std::vector<SummaryRow> rows = Summarise(SomePredictions());
-  const std::string text = SummaryMarkdown(rows);
-  for (const char* part : {"### Length 4096", "| vt | 2 |", "| retrieval | 4 |", "| overall | 6 |",
-                           "| star L/4 | overall | 6 | -16.7 ("}) {
+  std::vector<Prediction> all = SomePredictions();
+  for (const Prediction& p : SomePredictions()) {
+    if (p.setting == "dense") continue;
+    all.push_back(p);
+    all.back().setting = "star L/8";
+  }
+  const Summary summary = Summarise(all);
+  const std::string text = SummaryMarkdown(summary);
+  for (const char* part :
+       {"### Length 4096", "| vt | 2 |", "| retrieval | 4 |", "| overall | 6 |",
+        "| star L/4 | overall | 6 | -16.7 (", "tasks that dense scores above 20 %",
+        "| | less star L/4 |\n|---|---|\n| star L/8 | 0.0 ("}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
-  const auto json = nlohmann::json::parse(SummaryJson(rows, SomePredictions().front()));
-  EXPECT_EQ(json.at("rows").size(), rows.size());
+  const auto json = nlohmann::json::parse(SummaryJson(summary, all.front()));
+  EXPECT_EQ(json.at("rows").size(), summary.rows.size());
   EXPECT_EQ(json.at("model"), "m.gguf");
+  ASSERT_EQ(json.at("pairs").size(), 2u);
+  EXPECT_EQ(json.at("pairs").at(1).at("other"), "star L/4");
+  EXPECT_EQ(json.at("pairs").at(1).at("difference").at(0), 0);
 }
 
 TEST(Predictions, ALineReadsBackAsItWasWritten) {

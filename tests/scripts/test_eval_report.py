@@ -63,6 +63,12 @@ def summary(predictions):
     return {"model": "tiny.gguf", "prompt": "chat", "rows": rows}
 
 
+def pair_of(setting, other, **fields):
+    return {"length": LENGTH, "setting": setting, "other": other,
+            "group": report_data.ABOVE, "n_tasks": 1, "n_pairs": 1,
+            "difference": [2.5, -1.0, 6.0], "ttft_ratio": None, **fields}
+
+
 def lines(predictions):
     return "".join(json.dumps(one) + "\n" for one in predictions)
 
@@ -177,6 +183,12 @@ class DataTest(Folders):
         broken["rows"][0]["score"] = [1, 2]
         path.write_text(json.dumps(broken))
         self.assert_refused('row 1: "score" is not [value, low, high]')
+        for pairs, reason in (({}, '"pairs" is {}, expected a list'),
+                              ([{}], 'pair 1: "length" is missing'),
+                              ([pair_of("a", "b", difference=[1])],
+                               'pair 1: "difference" is not [value, low, high]')):
+            path.write_text(json.dumps({**summary([prediction()]), "pairs": pairs}))
+            self.assert_refused(reason)
 
     def test_a_summary_of_other_predictions_is_refused(self):
         self.write([prediction(), prediction(index=1)], summary([prediction()]))
@@ -304,6 +316,24 @@ class SectionsTest(Folders):
         (warning,) = sections.unequal(run, LENGTH)
         self.assertIn("Not every setting has all 2 samples**: star L/4 1.", warning.text)
         self.assertEqual(sections.unequal(self.run_of(both()), LENGTH), [])
+
+    def test_settings_of_star_are_compared_with_each_other(self):
+        names = ("star L/4", "star L/8", "star L/16")
+        predictions = [prediction(), *(prediction(name) for name in names)]
+        self.assertEqual(sections.against_each_other(self.run_of(predictions), LENGTH), [])
+        own = {**summary(predictions), "pairs": [
+            pair_of(names[1], names[0]), pair_of(names[2], names[0], n_pairs=4),
+            pair_of(names[2], names[1], difference=[-3.0, -5.0, -1.0]),
+            pair_of(names[2], names[1], group=report_data.OVERALL, difference=[9.0, 9.0, 9.0])]}
+        run = report_data.load(self.write(predictions, own))
+        run.name = "tiny-chat"
+        heading, table = sections.against_each_other(run, LENGTH)
+        self.assertEqual(heading.anchor, "tiny-chat-1024-pairs")
+        self.assertEqual(table.head, ["", "less star L/4", "less star L/8"])
+        self.assertEqual(table.rows, [["star L/8", "+2.5 (-1.0 to +6.0)", "–"],
+                                      ["star L/16", "+2.5 (-1.0 to +6.0)", "-3.0 (-5.0 to -1.0)"]])
+        self.assertIn("tasks that dense scores above 20 %", table.caption)
+        self.assertIn("on the 1 to 4 samples", table.caption)
 
     def test_machines_are_named_with_their_predictions(self):
         self.assertEqual(sections.machines(self.run_of(both()), LENGTH), [])
