@@ -55,6 +55,7 @@ bool ContextStore::Erase(const std::string& tenant, const std::string& id) {
   const auto at = FindEntry(tenant, id);
   if (at == entries_.end()) return false;
   entries_.erase(at);
+  ++n_forgotten_;
   return true;
 }
 
@@ -167,6 +168,11 @@ ContextInfo ContextStore::KeepNamed(const std::string& tenant, Context context, 
 
 bool ContextStore::MakeRoom(std::int64_t bytes, std::int64_t promised) {
   const std::lock_guard lock(mutex_);
+  std::int64_t idle = 0;  // at most: contexts may share pages
+  for (const Entry& entry : entries_) {
+    if (entry.n_pins == 0) idle += entry.context.kv_bytes();
+  }
+  if (KvBytesInUse() + promised + bytes - idle > limit_bytes_) return false;
   while (KvBytesInUse() + promised + bytes > limit_bytes_) {
     auto oldest = entries_.end();
     for (auto at = entries_.begin(); at != entries_.end(); ++at) {

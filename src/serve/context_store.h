@@ -5,6 +5,7 @@
 // all members.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <mutex>
@@ -49,6 +50,8 @@ class ContextStore {
   std::vector<ContextInfo> List(const std::string& tenant) const;  // last used first
   std::optional<ContextInfo> Find(const std::string& tenant, const std::string& id);
   bool Erase(const std::string& tenant, const std::string& id);
+  // How often that was done: what waits for memory looks again.
+  std::uint64_t n_forgotten() const { return n_forgotten_; }
   std::int64_t size() const;  // named ones
   std::int64_t limit_bytes() const { return limit_bytes_; }
 
@@ -68,7 +71,7 @@ class ContextStore {
   ContextInfo KeepNamed(const std::string& tenant, Context context, ContextInfo info);
 
   // Lets contexts go, those used longest ago first, until `bytes` more fit beside `promised` ones.
-  // False when they do not even then.
+  // False when they do not even then; then none goes for nothing, as far as can be told before.
   bool MakeRoom(std::int64_t bytes, std::int64_t promised);
 
   // While a request uses a named context it is not idle.
@@ -96,6 +99,7 @@ class ContextStore {
   mutable std::mutex mutex_;
   Entries entries_;
   std::uint64_t clock_ = 0;
+  std::atomic<std::uint64_t> n_forgotten_ = 0;
 };
 
 }  // namespace aster::serve

@@ -91,7 +91,10 @@ bool Gate::LetIn(const Request& request, Response& response) const {
     response.set_header("Allow", route->methods + ", OPTIONS");
     if (!options_.cors_origin.empty()) {
       response.set_header("Access-Control-Allow-Methods", route->methods);
-      response.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type");
+      // Clients send headers of their own, such as X-Stainless-OS of OpenAI's for JavaScript.
+      const std::string asked = request.get_header_value("Access-Control-Request-Headers");
+      response.set_header("Access-Control-Allow-Headers",
+                          asked.empty() ? "Authorization, Content-Type" : asked);
     }
     return false;
   }

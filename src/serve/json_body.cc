@@ -13,7 +13,6 @@ struct Shape {
   std::int64_t n_names = 0;  // of the object with the most
 };
 
-// As far as brackets and colons tell: what is in a string does not count.
 Shape ShapeOf(std::string_view body) {
   Shape shape;
   std::vector<std::int64_t> n_names;  // of what is open
@@ -62,6 +61,11 @@ struct Strictness {
 std::string Number(double value) { return Json(value).dump(); }
 
 }  // namespace
+
+bool IsShallow(std::string_view json) {
+  const Shape shape = ShapeOf(json);
+  return shape.depth <= kMaxJsonDepth && shape.n_names <= kMaxJsonNames;
+}
 
 ApiResult<Json> ParseBody(std::string_view body) {
   if (body.empty()) return ApiError{400, "the body is empty: expected a JSON object", {}};

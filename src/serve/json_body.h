@@ -18,6 +18,10 @@ using Json = nlohmann::ordered_json;
 inline constexpr int kMaxJsonDepth = 64;
 inline constexpr std::int64_t kMaxJsonNames = 1000;  // of one object
 
+// Whether JSON keeps to both, as far as brackets and colons tell: what is in a string does not
+// count.
+bool IsShallow(std::string_view json);
+
 // Errors, 400: no JSON object, arrays and objects nested deeper than kMaxJsonDepth, an object of
 // more than kMaxJsonNames names, bytes that are no UTF-8, numbers that are none,
 // a name twice in one object, a NUL.

@@ -129,8 +129,10 @@ std::optional<std::string> TextOf(const Json& content) {
 bool IsToolCall(const Json& call) {
   if (!call.is_object() || !call.value("id", Json("")).is_string()) return false;
   const Json function = call.value("function", Json());
+  const Json arguments = function.is_object() ? function.value("arguments", Json()) : Json();
+  // Chat templates parse them.
   return function.is_object() && function.value("name", Json()).is_string() &&
-         function.value("arguments", Json()).is_string();
+         arguments.is_string() && IsShallow(arguments.get_ref<const std::string&>());
 }
 
 // One message as the chat code takes it; what is wrong with it, if something is.
@@ -153,7 +155,9 @@ std::string Normalise(const Json& given, Json& message) {
   }
   if (!calls.is_null()) {
     if (role != "assistant" || !calls.is_array() || !std::ranges::all_of(calls, IsToolCall)) {
-      return "tool_calls: of an assistant, each with id, function.name and function.arguments";
+      return "tool_calls: of an assistant, each with id, function.name and function.arguments, "
+             "JSON nested at most " +
+             std::to_string(kMaxJsonDepth) + " deep";
     }
     if (content.is_null()) message["content"] = "";
     message["tool_calls"] = calls;
@@ -195,6 +199,19 @@ bool IsToolName(const Json& name) {
              std::string::npos;
 }
 
+// Refuses what asks too much of the grammar. Patterns that it can't hold to are refused where the
+// answer has to keep to them, else taken out.
+void CheckSchema(Fields& fields, const char* name, Json& schema, bool must_keep) {
+  const std::string pattern = LeaveOutPatterns(schema);
+  if (must_keep && !pattern.empty()) {
+    fields.Refuse(name,
+                  "patterns that begin with ^ and end with $, without \\d and its like, "
+                  "look-around and anchors within, not " +
+                      pattern);
+  }
+  if (const std::string most = TooMuchOf(schema); !most.empty()) fields.Refuse(name, most);
+}
+
 Json ReadTools(Fields& fields) {
   Json tools = Json::array();
   const Json* given = fields.Array("tools", 0, kMostTools);
@@ -212,13 +229,12 @@ Json ReadTools(Fields& fields) {
                                  "digits, _ or -");
       break;
     }
-    if (!PatternsAreTame(function)) {
-      fields.Refuse("tools", "patterns whose nested repetitions multiply to at most 1000");
-    }
     tools.push_back(tool);
     Json& copy = tools.back()["function"];
     if (copy.value("description", Json()).is_null()) copy["description"] = "";
     if (copy.value("parameters", Json()).is_null()) copy["parameters"] = Json::object();
+    const bool is_strict = copy.value("strict", Json()) == true;
+    CheckSchema(fields, "tools", copy["parameters"], is_strict);
   }
   return tools;
 }
@@ -257,15 +273,13 @@ void ReadFormat(Fields& fields, ChatRequest& chat) {
     return;
   }
   const Json wrapper = format->value("json_schema", Json());
-  const Json schema = wrapper.is_object() ? wrapper.value("schema", Json()) : Json();
+  Json schema = wrapper.is_object() ? wrapper.value("schema", Json()) : Json();
   if (type != "json_schema" || !schema.is_object()) {
     fields.Refuse("response_format",
                   "a type of text, json_object, or json_schema with json_schema.schema");
     return;
   }
-  if (!PatternsAreTame(schema)) {
-    fields.Refuse("response_format", "patterns whose nested repetitions multiply to at most 1000");
-  }
+  CheckSchema(fields, "response_format", schema, true);
   chat.json_schema = schema.empty() ? R"({"type": "object"})" : schema.dump();
 }
 

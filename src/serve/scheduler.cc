@@ -87,14 +87,28 @@ ApiResult<std::shared_ptr<Ticket>> Scheduler::Submit(Job job) {
   {
     const std::lock_guard lock(mutex_);
     if (draining_) return Busy("the server is about to end");
-    if (std::ssize(waiting_) >= options_.max_waiting) {
-      return Busy("the server is busy: " + std::to_string(waiting_.size()) +
+    const std::int64_t n_queued = QueueBefore(*ticket);
+    if (n_queued > options_.max_waiting) {
+      return Busy("the server is busy: " + std::to_string(n_queued - 1) +
                   " requests wait already; try again later");
     }
     waiting_.push_back(ticket);
   }
   work_.notify_all();
   return ticket;
+}
+
+// How many would wait for a place with it; 0: there is one for it, and it only has to be let in.
+std::int64_t Scheduler::QueueBefore(const Ticket& ticket) const {
+  std::int64_t n_free = options_.max_running, n_queued = 0;
+  for (const auto& running : running_) n_free -= running->ticket->job.n_answers;
+  const auto finds_place = [&](const Job& job) {
+    if (n_queued > 0 || job.n_answers > n_free) return false;
+    n_free -= job.n_answers;
+    return true;
+  };
+  for (const auto& waiting : waiting_) n_queued += !finds_place(waiting->job);
+  return finds_place(ticket.job) ? 0 : n_queued + 1;
 }
 
 void Scheduler::Drain(std::chrono::milliseconds most) {
@@ -178,7 +192,7 @@ bool Scheduler::MayStart(const Ticket& ticket) const {
 void Scheduler::Admit() {
   std::int64_t n_sessions = 0;
   for (const auto& running : running_) n_sessions += running->ticket->job.n_answers;
-  std::erase_if(waiting_, [this](const std::shared_ptr<Ticket>& ticket) {
+  const auto n_left = std::erase_if(waiting_, [this](const std::shared_ptr<Ticket>& ticket) {
     if (!ticket->stop().stop_requested()) return false;
     ++metrics_.cancelled;
     ticket->Write([](TicketState& state) {
@@ -187,6 +201,9 @@ void Scheduler::Admit() {
     });
     return true;
   });
+  // Who found no memory may have been the one who left, and a context that was forgotten left some.
+  if (n_left > 0 || store_.n_forgotten() != n_forgotten_) blocked_ = false;
+  n_forgotten_ = store_.n_forgotten();
   for (auto at = waiting_.begin(); at != waiting_.end();) {
     const std::shared_ptr<Ticket>& ticket = *at;
     if (n_sessions + ticket->job.n_answers > options_.max_running) return;

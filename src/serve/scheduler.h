@@ -56,6 +56,7 @@ class Scheduler {
   // Lets waiting requests in while there is room. With mutex_ held.
   void Admit();
   bool MayStart(const Ticket& ticket) const;
+  std::int64_t QueueBefore(const Ticket& ticket) const;
   // False: not now.
   bool LetIn(const std::shared_ptr<Ticket>& ticket);
   std::int64_t BytesOf(const Job& job) const;
@@ -82,7 +83,8 @@ class Scheduler {
   std::condition_variable idle_;
   std::deque<std::shared_ptr<Ticket>> waiting_;
   std::vector<std::unique_ptr<Running>> running_;  // changed by the thread alone, with mutex_ held
-  bool blocked_ = false;  // the first that waits found no room; until something ends
+  bool blocked_ = false;  // the first that waits found no room; until something ends or goes
+  std::uint64_t n_forgotten_ = 0;  // contexts, as it was then
   bool draining_ = false;
   bool ending_ = false;
 

@@ -1,7 +1,9 @@
-// What a JSON schema may ask of llama.cpp's grammar: its time for a token grows with the ways in
-// which a pattern can match nothing, and repetitions within repetitions multiply them.
+// What a JSON schema may ask of llama.cpp's grammar. Its builder recurses, copies and unfolds as a
+// schema says, and its time for a token grows with the ways in which a pattern can match nothing.
 #pragma once
 
+#include <cstddef>
+#include <string>
 #include <string_view>
 
 #include "serve/json_body.h"
@@ -9,11 +11,26 @@
 namespace aster::serve {
 
 inline constexpr double kMaxRepetitions = 1000;  // of nested ones, multiplied
+inline constexpr std::int64_t kMaxCount = 2000;  // of minItems, maxLength and their like
+inline constexpr std::size_t kMaxPatternBytes = 1024;
+inline constexpr std::size_t kMaxNameBytes = 256;     // of a property or reference
+inline constexpr std::size_t kMaxSchemaParts = 2000;  // as unfolded
+inline constexpr int kMaxSchemaDepth = 100;           // with references followed
+inline constexpr std::size_t kMaxOptional = 100;      // properties of one object
+inline constexpr std::size_t kMaxSchemaBytes = 256 << 10;
 
 // The most repetitions within repetitions of a regular expression, multiplied; ?, * and + count 2.
 double NestedRepetitions(std::string_view pattern);
 
-// Whether all patterns of a schema keep to kMaxRepetitions.
-bool PatternsAreTame(const Json& schema);
+// Whether the grammar can hold to a pattern: whole between ^ and $, without look-around, classes
+// such as \d or anchors within. Of others llama.cpp would say so on standard error and take any
+// string.
+bool IsPatternKept(std::string_view pattern);
+
+// Takes the patterns out that the grammar can't hold to. The first of them; empty: there is none.
+std::string LeaveOutPatterns(Json& schema);
+
+// What is expected of a schema that asks too much, "at most ..."; empty: it does not.
+std::string TooMuchOf(const Json& schema);
 
 }  // namespace aster::serve

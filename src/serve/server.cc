@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <condition_variable>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -85,6 +87,11 @@ class Server::Impl {
   void Stop() {
     if (!listener_.joinable()) return;
     scheduler_.Drain(std::chrono::seconds(options_.drain_seconds));
+    {  // what is computed is still to be written
+      std::unique_lock lock(streams_mutex_);
+      streams_over_.wait_for(lock, std::chrono::seconds(kWriteTimeout),
+                             [this] { return n_streams_ == 0; });
+    }
     http_->stop();
     listener_.join();
   }
@@ -126,6 +133,7 @@ class Server::Impl {
   template <class Events, class Whole>
   void Respond(const Request& request, Response& response, const std::shared_ptr<Ticket>& ticket,
                bool streams, Events events, Whole whole);
+  void CountStreams(int by);
   void Stream(const Request& request, Response& response, std::shared_ptr<Ticket> ticket,
               std::unique_ptr<EventMaker> maker);
   // Waits for the end. False: the client has left, or it failed and that was said.
@@ -141,10 +149,16 @@ class Server::Impl {
   Gate gate_;
   std::unique_ptr<httplib::Server> http_;
   int port_ = 0;
+  std::mutex streams_mutex_;
+  std::condition_variable streams_over_;
+  int n_streams_ = 0;  // being written
   std::jthread listener_;
 };
 
 void Server::Impl::SetLimits() {
+  // Not SO_REUSEPORT, the library's way: a second server on the port must hear that it is taken.
+  http_->set_socket_options(
+      [](auto socket) { httplib::set_socket_opt(socket, SOL_SOCKET, SO_REUSEADDR, 1); });
   http_->set_payload_max_length(static_cast<std::size_t>(options_.max_body_bytes));
   http_->set_read_timeout(options_.read_timeout);
   http_->set_write_timeout(kWriteTimeout);
@@ -444,6 +458,12 @@ bool Server::Impl::Await(const Request& request, Response& response, Ticket& tic
   return false;
 }
 
+void Server::Impl::CountStreams(int by) {
+  const std::lock_guard lock(streams_mutex_);
+  n_streams_ += by;
+  if (n_streams_ == 0) streams_over_.notify_all();
+}
+
 void Server::Impl::Stream(const Request& request, Response& response,
                           std::shared_ptr<Ticket> ticket, std::unique_ptr<EventMaker> maker) {
   // What is refused when it is let in has a status of its own, if that is soon.
@@ -479,9 +499,11 @@ void Server::Impl::Stream(const Request& request, Response& response,
   };
   response.set_header("X-Accel-Buffering", "no");
   under_way.streams = true;
+  CountStreams(1);
   const auto release = [this, path = request.path, work = under_way](bool) {
     work.ticket->Cancel();
     Log("POST", path, 200, work);
+    CountStreams(-1);
   };
   response.set_chunked_content_provider("text/event-stream", pump, release);
 }

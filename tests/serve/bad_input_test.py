@@ -4,10 +4,12 @@ import contextlib
 import json
 import re
 import socket
+import subprocess
 import threading
 import time
+import unittest
 
-from support import WRITE_TINY_GGUF, Case, main, read_answer
+from support import ASTER, WRITE_TINY_GGUF, Case, Server, main, read_answer
 
 CHAT = "/v1/chat/completions"
 USER = {"role": "user", "content": "Hi"}
@@ -23,6 +25,23 @@ def schema_format(schema):
 def tool(**changes):
     function = {"name": "f", "parameters": {"type": "object"}, **changes}
     return {"type": "function", "function": {n: v for n, v in function.items() if v is not ABSENT}}
+
+
+def nested_types(n):
+    schema = {"type": "array"}
+    for _ in range(n):
+        schema = {"type": ["array", "array"], "items": schema}
+    return schema
+
+
+# Schemas that would end llama.cpp's converter, or keep it busy for hours.
+BOMBS = [
+    {"$defs": {"a": {"$ref": "#/$defs/a"}}, "allOf": [{"$ref": "#/$defs/a"}]},
+    {"$defs": {"a": {"type": "object", "properties": {"p": {"allOf": [{"$ref": "#/$defs/a"}]}}}}, "$ref": "#/$defs/a"},
+    nested_types(30),
+    {"type": "object", "properties": {"_" * 200000: {"type": "string"}}},
+    {"type": "object", "properties": {f"p{i}" + "x" * 200: {"type": "string"} for i in range(900)}},
+]
 
 
 # Field, values; each value alone is refused with a message that names the field.
@@ -59,6 +78,8 @@ CHAT_ROWS = [
         [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/x"}}]}],
         [{"role": "assistant"}, USER],
         [USER, {"role": "assistant", "tool_calls": "x"}, USER], [USER, {"role": "assistant", "tool_calls": [5]}, USER],
+        [USER, {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {
+            "name": "f", "arguments": "[" * 100000 + "]" * 100000}}]}, USER],
         [USER] * 4097, [{"role": "user", "content": "a\0b"}],
     ]),
     ("logprobs", ["yes", 1, []]),
@@ -71,11 +92,15 @@ CHAT_ROWS = [
         schema_format({"$ref": "http://127.0.0.1:1/x"}), schema_format({"type": "string", "pattern": "^((($"}),
         schema_format({"type": "array", "items": {"type": "string"}, "minItems": 10**9}),
         schema_format({"type": "string", "maxLength": 10**12}), schema_format({"enum": []}),
+        schema_format({"type": "string", "pattern": "[A-Z]"}), schema_format({"type": "string", "pattern": "^\\d$"}),
+        schema_format({"type": "string", "pattern": "^" + "a" * 1000000 + "$"}),
+        *map(schema_format, BOMBS),
     ]),
     ("tools", [
         "x", 5, {}, [1], [None], [{}], [{"type": "retrieval"}], [{"type": "function"}], [tool(name=ABSENT)],
         [tool(name="")], [tool(name=5)], [tool(name="a b")], [tool(name="x" * 65)], [tool(parameters=5)],
         [tool(parameters={"type": "frob"})], [tool(description=5)], [tool()] * 129,
+        *([tool(parameters=bomb)] for bomb in BOMBS),
     ]),
     ("tool_choice", ["required", "maybe", 5, [], {}, {"type": "function"}, {"type": "function", "function": {}},
                      {"type": "function", "function": {"name": "absent"}}]),
@@ -485,6 +510,25 @@ class SlowClients(Case):
             for connection in stuck:
                 connection.close()
         self.check_alive()
+
+
+class Starting(unittest.TestCase):
+    def test_a_port_that_another_server_has_is_told(self):
+        with Server() as first:
+            second = subprocess.run([ASTER, "serve", "-m", first.model_path, "--port", str(first.port)], timeout=60,
+                                    stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        self.assertEqual(second.returncode, 1, second)
+        self.assertIn(f"127.0.0.1:{first.port}: can't listen there", second.stderr)
+
+    def test_a_page_that_is_let_in_may_send_the_headers_of_its_client(self):
+        with Server("--cors-origin", "http://app.example") as server:
+            asked = {"Origin": "http://app.example", "Access-Control-Request-Method": "POST"}
+            for headers, allowed in (({"Access-Control-Request-Headers": "content-type, x-stainless-os"},
+                                      "content-type, x-stainless-os"), ({}, "Authorization, Content-Type")):
+                answer = server.request("OPTIONS", CHAT, headers={**asked, **headers})
+                self.assertEqual(answer.status, 204, answer)
+                self.assertEqual(answer.headers["Access-Control-Allow-Headers"], allowed)
+                self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "http://app.example")
 
 
 class Keys(Case):

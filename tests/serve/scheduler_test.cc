@@ -193,6 +193,37 @@ TEST_F(SchedulerTest, TheQueueIsBounded) {
   EXPECT_EQ(Finished(*waiting).phase, Phase::kDone);
 }
 
+TEST_F(SchedulerTest, WhoFindsAPlaceDoesNotQueue) {
+  Parts parts = Make(std::int64_t{1} << 30, {2, 0, 0.05});
+  const auto one = MustSubmit(parts.scheduler, MakeJob({}, SomeTokens(5, 3), 3000));
+  const auto other = MustSubmit(parts.scheduler, MakeJob({}, SomeTokens(5, 4), 3000));
+  const auto refused = parts.scheduler.Submit(MakeJob({}, SomeTokens(5, 5), 1));
+  ASSERT_NE(ErrorOf(refused), nullptr);
+  EXPECT_THAT(ErrorOf(refused)->message, testing::HasSubstr("0 requests wait already"));
+  one->Cancel();
+  other->Cancel();
+  Finished(*one);
+  Finished(*other);
+}
+
+TEST_F(SchedulerTest, WhatWaitsForMemoryTakesNoContextInVainAndHoldsUpNobodyOnceItLeft) {
+  Parts parts = Make(Pages(18));
+  const ContextInfo kept =
+      *Finished(*MustSubmit(parts.scheduler, ContextJob(SomeTokens(700, 5)))).made;       // 3 pages
+  const auto running = MustSubmit(parts.scheduler, MakeJob({}, SomeTokens(5, 3), 3000));  // 13
+  WaitFor(*running, [](const TicketState& state) { return state.phase == Phase::kAnswer; });
+  const auto large = MustSubmit(parts.scheduler, MakeJob(SomeTokens(1500, 6), SomeTokens(5, 3), 1));
+  const auto small = MustSubmit(parts.scheduler, MakeJob({}, SomeTokens(5, 4), 1));
+  std::this_thread::sleep_for(
+      std::chrono::milliseconds(20));  // it was looked at, and found no room
+  EXPECT_TRUE(parts.store.Find("", kept.id).has_value());
+  large->Cancel();
+  EXPECT_EQ(Finished(*small).phase, Phase::kDone);
+  EXPECT_FALSE(running->Read([](const TicketState& state) { return state.is_over(); }));
+  running->Cancel();
+  Finished(*running);
+}
+
 TEST_F(SchedulerTest, WhatCanNeverFitIsRefusedWithBothNumbers) {
   Parts parts = Make(Pages(4));
   const auto refused = parts.scheduler.Submit(MakeJob(SomeTokens(2000, 7), SomeTokens(5, 3), 3));

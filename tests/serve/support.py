@@ -65,6 +65,7 @@ class Server:
         if WRITE_TINY_GGUF:
             model = os.path.join(self._folder.name, "tiny.gguf")
             subprocess.run([WRITE_TINY_GGUF, "llama", model], check=True)
+        self.model_path = model
         key = ["--api-key", self.key] if self.key else []
         self._log = os.path.join(self._folder.name, "log")
         with open(self._log, "ab") as log:
