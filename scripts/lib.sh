@@ -88,7 +88,8 @@ clear_build() { find "$1" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} 
 # changed. One whose configuration fails, say because it was cut off in an unlucky place, gets one
 # fresh start.
 configure() {
-  local preset=$1 folder=$2 identity options="$LLAMA_DIR $*" reused=no
+  local preset=$1 folder=$2 identity options reused=no
+  options="$LLAMA_DIR $(command -v mpicxx || true) $*"  # MPI is taken where it is found
   shift 2
   mkdir -p "$folder"
   exec 9> "$folder/.lock"

@@ -6,7 +6,9 @@ namespace aster {
 
 Result<std::unique_ptr<Group>> LaunchedGroup(Patience) {
   if (!HasLauncher()) return std::unique_ptr<Group>();
-  return WorldError("started by mpirun, but this build has no MPI; expected one built with it");
+  return WorldError(
+      "started by mpirun, but this build has no MPI; expected one built with it: install "
+      "libopenmpi-dev and openmpi-bin, then ./quickstart");
 }
 
 }  // namespace aster

@@ -29,8 +29,9 @@ expect "an unknown argument is a usage error" 2 "unknown argument 'now'" "$ROOT/
 expect "check takes no arguments" 2 "Usage" "$ROOT/check" all
 
 stand_in dpkg-query 'case "$*" in *absent*) echo not-installed; exit 1;; *) echo installed;; esac'
-stand_in apt-get 'echo "apt-get $*"'
+stand_in apt-get 'exit 100'
 expect "what is installed is not installed again" 0 "" lib 'install_packages one two; [ -z "$(missing_packages one two)" ]'
+stand_in apt-get 'echo "apt-get $*"'
 stand_in id 'echo 0'
 expect "what is missing is named before it is installed" 0 "installing Debian packages: absent" lib 'install_packages one absent'
 stand_in apt-get 'case "$*" in *install*) exit 100;; esac'
@@ -69,6 +70,9 @@ expect "the same options are not configured twice, others are" 0 "" \
        rm '$work/other/configure.log'; release_build
        configure release '$work/other'; [ ! -e '$work/other/configure.log' ] || exit 1
        release_build; configure release '$work/other' -DMORE=1; [ -e '$work/other/configure.log' ]"
+stand_in mpicxx 'exit 0'
+expect "MPI that was installed since is taken" 0 "" \
+  lib "LLAMA_DIR=x; rm '$work/other/configure.log'; configure release '$work/other' -DMORE=1; [ -e '$work/other/configure.log' ]"
 rm "$work/other/build.ninja"
 stand_in cmake 'echo "CMake Error: no compiler"; exit 1'
 expect "a folder that cannot be configured gets one fresh start" 1 "as it was: starting it afresh" \
