@@ -111,7 +111,7 @@ void AddServe(Parser& parser, Options& options) {
   AddModelFlags(app, options);
   AddComputeFlags(app, options);
   AddServeFlags(app, options);
-  AddAttentionFlags(app, options);
+  AddServeAttentionFlags(app, options);
   AddServeAnswerFlags(app, options);
 }
 

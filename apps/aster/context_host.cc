@@ -6,7 +6,8 @@ namespace aster::cli {
 
 Result<int> RunContextHost(const Options& options, Hosts& hosts) {
   const bool spreads = options.command == Command::kAsk || options.command == Command::kChat ||
-                       options.command == Command::kBench;
+                       options.command == Command::kBench ||
+                       (options.command == Command::kEval && !options.eval.data.empty());
   if (!spreads) return 0;
   Options quiet = options;
   quiet.progress = false;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "aster/context.h"
+#include "aster/hosts.h"
 #include "base/clock.h"
 #include "base/system.h"
 #include "commands.h"
@@ -67,13 +68,14 @@ std::string NameOfRun() {
 
 class Evaluation {
  public:
-  Evaluation(const Options& options, const LoadedModel& loaded, PredictionLog& log)
+  Evaluation(const Options& options, const LoadedModel& loaded, Hosts& hosts, PredictionLog& log)
       : options_(options),
         model_(loaded.model),
         model_name_(std::filesystem::path(loaded.path).filename().string()),
         chat_(options.eval.prompt == PromptKind::kChat ||
               (options.eval.prompt == PromptKind::kAuto && loaded.model.info().has_chat_template)),
-        settings_(MakeSettings(options.eval)),
+        settings_(MakeSettings(options.eval, hosts.size())),
+        hosts_(hosts),
         log_(log) {}
 
   // The exit code: 0, or that of the signal that stopped the work.
@@ -156,10 +158,14 @@ class Evaluation {
   Status AddWork(const SharedContext& context, const EvalSetting& setting) {
     Work work{&context, &setting, {}, 0};
     const std::int64_t n_context = std::ssize(context.tokens);
-    work.plan = setting.PlanFor(n_context, context.length);
+    work.plan = ForHosts(setting.PlanFor(n_context, context.length), hosts_.size());
     work.plan.ubatch_size = model_.ubatch_size();
     const Result<Plan> plan = MakePlan(n_context, work.plan);
     if (!plan) return plan.error();
+    if (hosts_.size() > 1) {  // what cannot be spread is better known before than after
+      const Result<SpreadChoice> choice = hosts_.Choose(model_, *plan);
+      if (!choice) return choice.error();
+    }
     bool all_done = true;
     for (const auto& question : context.questions) {
       if (log_.Holds(Begin(work, *question.sample))) continue;
@@ -303,6 +309,7 @@ class Evaluation {
   const std::string model_name_;
   const bool chat_;
   const std::vector<EvalSetting> settings_;
+  Hosts& hosts_;
   PredictionLog& log_;
   std::vector<std::vector<SharedContext>> contexts_;  // of each file
   std::vector<Work> work_;
@@ -344,13 +351,17 @@ Status WriteFile(const std::string& path, const std::string& text) {
   return file && !ec ? Ok() : Status(WorldError(path + ": cannot be written"));
 }
 
-Status ShowSummary(const EvalOptions& options, const PredictionLog& log) {
-  if (log.predictions().empty()) {
-    return WorldError(options.output + ": no predictions there; expected --data with samples");
+Status ShowSummary(const std::string& folder, const std::vector<Prediction>& predictions) {
+  if (predictions.empty()) {
+    std::error_code ec;
+    const bool is_packed = std::filesystem::exists(folder + "/predictions.jsonl.gz", ec);
+    return WorldError(folder + (is_packed
+                                    ? ": predictions.jsonl.gz is packed; expected gunzip -k"
+                                    : ": no predictions there; expected --data with samples"));
   }
-  const eval::Summary summary = eval::Summarise(log.predictions());
-  const Status written = WriteFile(options.output + "/summary.json",
-                                   eval::SummaryJson(summary, log.predictions().front()));
+  const eval::Summary summary = eval::Summarise(predictions);
+  const Status written =
+      WriteFile(folder + "/summary.json", eval::SummaryJson(summary, predictions.front()));
   if (!written) return written;
   Output output;
   output.Write(eval::SummaryMarkdown(summary));
@@ -360,21 +371,23 @@ Status ShowSummary(const EvalOptions& options, const PredictionLog& log) {
 }  // namespace
 
 Result<int> RunEval(const Options& options, Hosts& hosts) {
-  Result<std::vector<std::vector<Sample>>> files = std::vector<std::vector<Sample>>();
-  if (!options.eval.data.empty()) files = ReadChosen(options.eval);
-  if (!files) return files.error();
-  Result<PredictionLog> log = PredictionLog::Open(options.eval.output);
-  if (!log) return log.error();
-  int code = 0;
-  if (!options.eval.data.empty()) {
-    const Result<LoadedModel> loaded = LoadModel(options, hosts);
-    if (!loaded) return loaded.error();
-    const Result<int> ran = Evaluation(options, *loaded, *log).Run(*files);
-    if (!ran) return ran.error();
-    code = *ran;
+  const std::string& folder = options.eval.output;
+  if (options.eval.data.empty()) {
+    std::int64_t n_whole = 0;
+    const auto found = eval::ReadPredictions(folder + "/predictions.jsonl", &n_whole);
+    if (!found) return found.error();
+    if (Status shown = ShowSummary(folder, *found); !shown) return shown.error();
+    return 0;
   }
-  if (code != 0) return code;
-  if (Status shown = ShowSummary(options.eval, *log); !shown) return shown.error();
+  const auto files = ReadChosen(options.eval);
+  if (!files) return files.error();
+  Result<PredictionLog> log = PredictionLog::Open(folder);
+  if (!log) return log.error();
+  const Result<LoadedModel> loaded = LoadModel(options, hosts);
+  if (!loaded) return loaded.error();
+  const Result<int> ran = Evaluation(options, *loaded, hosts, *log).Run(*files);
+  if (!ran || *ran != 0) return ran;
+  if (Status shown = ShowSummary(folder, log->predictions()); !shown) return shown.error();
   return 0;
 }
 

@@ -10,10 +10,19 @@ std::int64_t Tokens(const SizeOption& size, std::int64_t length, std::int64_t le
 }
 
 std::string NameOf(const EvalSetting& setting) {
+  const bool is_auto = setting.block.text == "auto";
   std::string name = std::string(AttentionName(setting.attention)) + " " + setting.block.text;
   if (setting.anchor.text != "auto") name += " anchor " + setting.anchor.text;
-  if (setting.window > 0) name += " window " + std::to_string(setting.window);
+  if (setting.window > 0 || is_auto) name += " window " + std::to_string(setting.window);
   return name;
+}
+
+// What an automatic window is going to be, so that one plan has one name.
+std::int64_t WindowOf(const SizeOption& block, std::int64_t window, int n_hosts) {
+  PlanOptions plan;
+  plan.block_size = block.text == "auto" ? 0 : kMinBlockSize;
+  plan.window = window;
+  return ForHosts(plan, n_hosts).chosen_window();
 }
 
 }  // namespace
@@ -34,7 +43,7 @@ PlanOptions EvalSetting::PlanFor(std::int64_t n_context, std::int64_t length) co
   return plan;
 }
 
-std::vector<EvalSetting> MakeSettings(const EvalOptions& options) {
+std::vector<EvalSetting> MakeSettings(const EvalOptions& options, int n_hosts) {
   std::vector<EvalSetting> settings;
   const auto add = [&settings](const EvalSetting& setting) {
     const bool known = std::any_of(settings.begin(), settings.end(), [&](const EvalSetting& other) {
@@ -50,7 +59,7 @@ std::vector<EvalSetting> MakeSettings(const EvalOptions& options) {
     for (const SizeOption& block : options.block_sizes) {
       for (const SizeOption& anchor : options.anchor_sizes) {
         for (const std::int64_t window : options.windows) {
-          EvalSetting setting{"", attention, block, anchor, window};
+          EvalSetting setting{"", attention, block, anchor, WindowOf(block, window, n_hosts)};
           setting.name = NameOf(setting);
           add(setting);
         }

@@ -11,7 +11,9 @@
 namespace aster::cli {
 
 struct EvalSetting {
-  std::string name;  // "dense", "star L/4", "star 1K anchor L/4 window 1"
+  // "dense", "star L/4", "star 1K anchor L/4 window 1"; "star auto window 0", since there the
+  // window decides on the block.
+  std::string name;
   Attention attention = Attention::kDense;
   SizeOption block, anchor;
   std::int64_t window = 0;
@@ -22,6 +24,6 @@ struct EvalSetting {
 };
 
 // Every kind of attention once, and star with every combination of its sizes.
-std::vector<EvalSetting> MakeSettings(const EvalOptions& options);
+std::vector<EvalSetting> MakeSettings(const EvalOptions& options, int n_hosts);
 
 }  // namespace aster::cli

@@ -364,18 +364,17 @@ void AddBenchHostsFlags(CLI::App& app, Options& options) {
   AddVerboseFlag(app, options);
 }
 
-void AddAttentionFlags(CLI::App& app, Options& options) {
+// Kinds of attention that `more` describes too, a line each.
+void AddPlanFlags(CLI::App& app, Options& options, const std::string& more,
+                  const std::string& expected) {
   app.option_defaults()->group("Attention");
   AddValue(app, "--attention", "KIND",
            "dense: every token sees all before it; exact.\n"
            "star:  every token sees the anchor, its own block and a\n"
            "       window of blocks before it.\n"
-           "auto:  star where it saves work, else dense.\n"
-           "ring:  dense, over the hosts of an mpirun; exact.\n"
-           "llama: llama.cpp's own attention and KV cache.\n"
-           "Default: auto.",
-           "auto, dense, star, ring or llama",
-           Into<Attention>(options.plan.attention, ReadAttention));
+           "auto:  star where it saves work, else dense.\n" +
+               more + "Default: auto.",
+           expected, Into<Attention>(options.plan.attention, ReadAttention));
   AddValue(app, "--block-size", "N",
            "Tokens in a block, at least 16: 4096 or 4K, or auto: an\n"
            "eighth of the context, from 512 to 32K; a quarter, from\n"
@@ -384,6 +383,17 @@ void AddAttentionFlags(CLI::App& app, Options& options) {
            Into(options.plan.block_size, OrAuto(0, TokenCount(kMinBlockSize))));
   AddWindowFlag(app, options);
   AddAnchorAndLengthFlags(app, options);
+}
+
+void AddAttentionFlags(CLI::App& app, Options& options) {
+  AddPlanFlags(app, options,
+               "ring:  dense, over the hosts of an mpirun; exact.\n"
+               "llama: llama.cpp's own attention and KV cache.\n",
+               "auto, dense, star, ring or llama");
+}
+
+void AddServeAttentionFlags(CLI::App& app, Options& options) {
+  AddPlanFlags(app, options, "", "auto, dense or star");
 }
 
 // "L/4" is a quarter of the length; else as `read` has it.
@@ -446,7 +456,7 @@ void AddEvalFlags(CLI::App& app, Options& options) {
 
 void AddAnswerFlags(CLI::App& app, Options& options) {
   app.option_defaults()->group("Answer");
-  AddValue(app, "-n,--n-predict", "N",
+  AddValue(app, "-n,--n-predict,--predict", "N",
            "Most tokens to say; -1 = until the answer ends.\n"
            "Default: -1.",
            "-1 or a whole number of at least 1", [&options](const std::string& text) {

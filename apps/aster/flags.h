@@ -24,6 +24,7 @@ CLI::Option* AddList(CLI::App& app, const std::string& names, const std::string&
 void AddModelFlags(CLI::App& app, Options& options);
 void AddComputeFlags(CLI::App& app, Options& options);  // threads, ubatch, linear layers
 void AddAttentionFlags(CLI::App& app, Options& options);
+void AddServeAttentionFlags(CLI::App& app, Options& options);  // of one host, and ours
 void AddHostFlags(CLI::App& app, Options& options);
 void AddBenchFlags(CLI::App& app, Options& options);
 void AddBenchHostsFlags(CLI::App& app, Options& options);

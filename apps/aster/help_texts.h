@@ -39,7 +39,7 @@ keeps what was said; a second one ends the program at once.)";
 inline constexpr const char* kAskFooter =
     R"(--json: answer (text), finish (end_of_text, stop_string, max_tokens, context_full or
   cancelled), attention, n_context, n_query, n_generated (tokens), block_size,
-  anchor_size (tokens), n_blocks, isa, linear, model, threads, ttft_ms,
+  anchor_size (tokens), window (blocks), n_blocks, isa, linear, model, threads, ttft_ms,
   prefill_tokens_per_s, decode_tokens_per_s, kv_bytes, peak_rss_bytes,
   top_logprobs (the ten likeliest first tokens as [text, natural log of the probability]).
   ttft_ms is the time to the first token: of the first question with encoding the
@@ -75,8 +75,8 @@ inline constexpr const char* kBenchFooter =
     R"(tokens/s is the mean of the samples ± their standard deviation; TTFT is in it whole. A
 decode's depth is encoded once, by the same attention, and not timed. json: a row has test,
 n_prompt, n_depth, n_gen, model, model_type, model_size_bytes, n_params, cpu, isa, linear,
-threads, ubatch_size, attention, block_size, anchor_size, n_blocks, ttft_ms and tokens_per_s
-(a sample each), tokens_per_s_mean, tokens_per_s_stddev, kv_bytes, peak_rss_bytes,
+threads, ubatch_size, attention, block_size, anchor_size, window, n_blocks, ttft_ms and
+tokens_per_s (a sample each), tokens_per_s_mean, tokens_per_s_stddev, kv_bytes, peak_rss_bytes,
 predicted_rss_bytes (what was resident before, and the KV store), check_logprob_diff (mean
 distance from llama.cpp's ten likeliest tokens), profile_ms (with --profile).
 
@@ -88,19 +88,20 @@ Examples:
 inline constexpr const char* kBenchHostsHelp =
     R"(Usage: aster bench hosts [-m MODEL] [options]
 
-What encoding a context over several hosts would take, from this machine alone: the work of each
-host is run by itself, one after another, with made-up keys where others would send theirs, and its
-messages are noted. Then the messages are replayed over links of the speeds asked for, until the
-last host is done. Hosts with the same work are run once: the first, and the one with the most.)";
+What encoding a context over several hosts would take, from this machine alone: the work of
+each host is run by itself, one after another, with made-up keys where others would send theirs,
+and its messages are noted. Then the messages are replayed over links of the speeds asked for,
+until the last host is done. Hosts with the same work are run once: the first, and the one with
+the most.)";
 
 inline constexpr const char* kBenchHostsFooter =
     R"(Columns: the slowest host's own work; what a host sends at most; when the last host is done, at
 each speed of the links; the same by the cost model that --anchor auto decides by.
 
 -o jsonl has in each row: model, isa, linear, threads, n_context, hosts, way, block_size,
-anchor_size, work_s (of each host run, in order), kv_bytes (that a host holds at most), bytes_sent,
-messages_sent, link_gbit, done_s and predicted_s (lists, one per link), round_trip_ms, s_per_token,
-s_per_pair.
+anchor_size, work_s (of each host run, in order), kv_bytes (that a host holds at most),
+bytes_sent, messages_sent, link_gbit, done_s and predicted_s (lists, one per link),
+round_trip_ms, s_per_token, s_per_pair.
 
 Examples:
   aster bench hosts -p 16K --hosts 2,4,8

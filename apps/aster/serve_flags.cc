@@ -103,7 +103,7 @@ void AddServeFlags(CLI::App& app, Options& options) {
 
 void AddServeAnswerFlags(CLI::App& app, Options& options) {
   app.option_defaults()->group("Answers that do not say otherwise");
-  AddValue(app, "-n,--predict", "N", "Most tokens of an answer. Default: 2048.",
+  AddValue(app, "-n,--n-predict,--predict", "N", "Most tokens of an answer. Default: 2048.",
            "a whole number of at least 1", [&options](const std::string& text) {
              const auto n = ParseInteger(text);
              if (!n || *n < 1 || *n > std::numeric_limits<std::int32_t>::max()) return false;

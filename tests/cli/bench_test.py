@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import signal
 import unittest
 
@@ -25,6 +26,11 @@ class Bench(Case):
         ended = self.bench(*arguments, "-o", "jsonl")
         self.assertEqual(ended.code, 0, ended)
         return [json.loads(line) for line in ended.out.splitlines()]
+
+    def test_every_column_is_named_in_the_help(self):
+        named = re.findall(r"\w+", aster("bench", "--help").out)
+        for column in self.COLUMNS:
+            self.assertIn(column, named)
 
     def test_every_length_depth_and_attention_is_a_row(self):
         rows = self.rows("-p", "512,1K", "-n", "8", "-d", "0,600", "-r", "3", "--attention",

@@ -254,9 +254,6 @@ class Streams(Case):
         self.assertNotIn("\r", err)
         self.assertNotIn("encoded", self.ask("--no-progress").err)
 
-    def test_numbers_ignore_the_locale(self):
-        self.assertEqual(self.ask("--temp", "0.5", "--json", env={"LC_ALL": "de_DE.UTF-8"}).code, 0)
-
     def test_the_system_message_comes_first(self):
         plain, system = (json.loads(self.ask("--json", *more).out)["n_context"]
                          for more in ([], ["--system", "Be brief."]))
@@ -473,7 +470,7 @@ class OnATerminal(Case):
 
 
 class Help(Case):
-    COMMANDS = [["ask"], ["chat"], ["bench"], ["eval"], ["tokenize"], ["model"], ["model", "list"], ["model", "fetch"],
+    COMMANDS = [["ask"], ["chat"], ["serve"], ["bench"], ["bench", "hosts"], ["eval"], ["tokenize"], ["model"], ["model", "list"], ["model", "fetch"],
                 ["model", "info"], []]
 
     def test_every_command_has_help_within_96_columns(self):
@@ -491,6 +488,21 @@ class Help(Case):
                      "--repeat-penalty", "-v, --verbose", "-q, --query", "--attention",
                      "--block-size", "--anchor-size", "--json", "--no-progress", "--system"):
             self.assertIn(name, shown)
+
+    def test_every_field_of_json_is_named(self):
+        named = re.findall(r"\w+", aster("ask", "--help").out)
+        for field in JSON_FIELDS:
+            self.assertIn(field, named)
+
+    def test_serve_offers_what_it_takes(self):
+        shown = aster("serve", "--help").out
+        self.assertNotRegex(shown, r"(?m)^ +(ring|llama):")
+
+    def test_both_names_that_llama_cpp_has_for_n_are_taken(self):
+        for command in (["ask", "-m", "m.gguf", "-f", self.doc, "-q", "Why?"], ["serve", "-m", "m.gguf"]):
+            for name in ("--n-predict", "--predict"):
+                ended = aster(*command, name, "x")
+                self.check_refused(ended, 2, "--n-predict x: expected", "whole number of at least 1")
 
     def test_the_version_is_one_line(self):
         self.assertRegex(aster("--version").out, r"\Aaster \d+\.\d+\.\d+\n\Z")

@@ -88,6 +88,31 @@ class Eval(Case):
         self.assertEqual(self.predictions()[0]["attention"], "dense")
         self.assertEqual(self.predictions()[0]["setting"], "star L/4")
 
+    def test_what_auto_does_is_in_its_name(self):
+        ended = self.eval("--tasks", "vt", "--samples", "1", "--attention", "star", "--block-size", "auto",
+                          "--window", "0,auto,1")
+        self.assertEqual(ended.code, 0, ended)
+        plans = {p["setting"]: (p["block_size"], p["window"]) for p in self.predictions()}
+        self.assertEqual({name: window for name, (_, window) in plans.items()},
+                         {"star auto window 0": 0, "star auto window 1": 1})
+        self.assertGreater(plans["star auto window 0"][0], plans["star auto window 1"][0])
+
+    def test_tables_of_what_is_there_write_no_predictions(self):
+        self.check_refused(aster("eval", "-o", self.out), 1, "no predictions", "--data")
+        self.assertFalse(os.path.exists(self.out))
+        self.samples("predictions.jsonl.gz", [])
+        self.check_refused(aster("eval", "-o", self.folder), 1, "gunzip -k")
+
+    def test_tables_can_be_had_while_it_runs(self):
+        process = start("eval", "-m", "m.gguf", "--data", self.data, "-o", self.out,
+                        env={"ASTER_FAKE_TOKEN_MS": "2"})
+        wait_for(process.stderr, b"star L/4: ")
+        tables = aster("eval", "-o", self.out)
+        self.assertEqual((tables.code, tables.err), (0, ""), tables)
+        self.assertIn("| qa_1 | 1 |", tables.out)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(finish(process).code, 130)
+
     def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(self):
         process = start("eval", "-m", "m.gguf", "--data", self.data, "-o", self.out,
                         env={"ASTER_FAKE_TOKEN_MS": "2"})

@@ -8,7 +8,7 @@ import unittest
 from support import Case, aster
 
 WRITE_TINY_GGUF = os.environ["WRITE_TINY_GGUF"]
-# Each starts the program. Of 400, 5 give a token twice: see the expected failure below.
+# Each starts the program.
 N_FLIPS = int(os.environ.get("N_FLIPS", "60"))
 
 

@@ -83,6 +83,37 @@ class Ranks(Case):
                 self.assertEqual(ended.code, 0, ended)
                 self.assertEqual(json.loads(ended.out)["answer"], json.loads(alone.out)["answer"])
 
+    def test_an_evaluation_scores_as_one_host_does(self):
+        rows = [{"input_context": f"{i}: " + "The ferry was late. " * 60, "input_query": "Why?",
+                 "outputs": ["x"]} for i in range(2)]
+        data = self.file("vt.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+        def evaluate(folder, run, *more):
+            out = os.path.join(self.folder, folder)
+            ended = run("eval", "-m", self.model, "--data", data, "-o", out, "-t", "1",
+                        "--allow-long", *more)
+            self.assertEqual(ended.code, 0, ended)
+            with open(os.path.join(out, "predictions.jsonl"), encoding="utf-8") as file:
+                return {(p["setting"], p["index"]): p["pred"] for p in map(json.loads, file)}
+
+        one = evaluate("one", aster, "--block-size", "64,auto", "--window", "0")
+        two = evaluate("two", lambda *arguments: mpirun(2, *arguments), "--attention", "dense,star,ring",
+                       "--block-size", "64,auto")
+        self.assertEqual(set(two), {(name, i) for i in (0, 1) for name in (
+            "dense", "star 64", "star auto window 0", "ring")})
+        for (name, i), text in two.items():
+            self.assertEqual(text, one["dense" if name == "ring" else name, i], name)
+
+    def test_an_evaluation_that_hosts_cannot_share_is_refused_before_work(self):
+        data = self.file("vt.jsonl", json.dumps({"input_context": "The ferry was late. " * 60,
+                                                 "input_query": "Why?", "outputs": ["x"]}) + "\n")
+        out = os.path.join(self.folder, "out")
+        ended = mpirun(2, "eval", "-m", self.model, "--data", data, "-o", out, "-t", "1",
+                       "--allow-long", "--block-size", "64", "--window", "1")
+        self.assertEqual(ended.code, 2, ended)
+        self.assertIn("window 1 on several hosts: expected no window", ended.err)
+        self.assertEqual(os.path.getsize(os.path.join(out, "predictions.jsonl")), 0)
+
     def test_partial_results_in_bf16(self):
         ended = mpirun(2, *self.ask("--json", "--partials", "bf16"))
         self.assertEqual(ended.code, 0, ended)
