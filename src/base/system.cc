@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <limits>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -15,22 +17,33 @@ namespace aster {
 namespace {
 
 // The number a one-line file starts with; -1 when there is none ("max", no such file).
-std::int64_t ReadNumber(const char* path) {
+std::int64_t ReadNumber(const std::string& path) {
   std::ifstream file(path);
   std::int64_t value = -1;
   return file >> value ? value : -1;
 }
 
+// This process's control groups of a controller, the innermost first.
+std::vector<std::string> OwnCgroups(std::string_view controller) {
+  std::ifstream file("/proc/self/cgroup");
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  return CgroupFolders(text, controller);
+}
+
 int CgroupCpus() {
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  double quota = 0;
-  double period = 0;
-  if (!(v2 >> quota >> period)) {
-    quota = static_cast<double>(ReadNumber("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"));
-    period = static_cast<double>(ReadNumber("/sys/fs/cgroup/cpu/cpu.cfs_period_us"));
+  int least = std::numeric_limits<int>::max();
+  for (const std::string& folder : OwnCgroups("cpu")) {
+    std::ifstream v2(folder + "/cpu.max");
+    double quota = 0;
+    double period = 0;
+    if (!(v2 >> quota >> period)) {
+      quota = static_cast<double>(ReadNumber(folder + "/cpu.cfs_quota_us"));
+      period = static_cast<double>(ReadNumber(folder + "/cpu.cfs_period_us"));
+    }
+    if (quota <= 0 || period <= 0) continue;
+    least = std::min(least, std::max(1, static_cast<int>(quota / period + 0.5)));
   }
-  if (quota <= 0 || period <= 0) return std::numeric_limits<int>::max();
-  return std::max(1, static_cast<int>(quota / period + 0.5));
+  return least;
 }
 
 std::int64_t MemAvailable() {
@@ -46,7 +59,7 @@ std::int64_t MemAvailable() {
 }
 
 // The value behind `key` in a file of "key value" lines; 0 when there is none.
-std::int64_t ReadKey(const char* path, std::string_view key) {
+std::int64_t ReadKey(const std::string& path, std::string_view key) {
   std::ifstream file(path);
   std::string name;
   std::int64_t value = 0;
@@ -58,19 +71,46 @@ std::int64_t ReadKey(const char* path, std::string_view key) {
 
 // Page cache counts as used but is given up under pressure: a mapped model's, for one.
 std::int64_t CgroupMemoryLeft() {
-  std::int64_t limit = ReadNumber("/sys/fs/cgroup/memory.max");
-  std::int64_t used = ReadNumber("/sys/fs/cgroup/memory.current");
-  std::int64_t cache = ReadKey("/sys/fs/cgroup/memory.stat", "inactive_file");
-  if (limit < 0) {
-    limit = ReadNumber("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-    used = ReadNumber("/sys/fs/cgroup/memory/memory.usage_in_bytes");
-    cache = ReadKey("/sys/fs/cgroup/memory/memory.stat", "total_inactive_file");
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  for (const std::string& folder : OwnCgroups("memory")) {
+    std::int64_t limit = ReadNumber(folder + "/memory.max");
+    std::int64_t used = ReadNumber(folder + "/memory.current");
+    std::int64_t cache = ReadKey(folder + "/memory.stat", "inactive_file");
+    if (limit < 0) {
+      limit = ReadNumber(folder + "/memory.limit_in_bytes");
+      used = ReadNumber(folder + "/memory.usage_in_bytes");
+      cache = ReadKey(folder + "/memory.stat", "total_inactive_file");
+    }
+    if (limit < 0 || used < 0) continue;
+    least = std::min(least, std::max<std::int64_t>(1, limit - used + cache));
   }
-  if (limit < 0 || used < 0) return std::numeric_limits<std::int64_t>::max();
-  return std::max<std::int64_t>(0, limit - used + cache);
+  return least;
 }
 
 }  // namespace
+
+std::vector<std::string> CgroupFolders(std::string_view text, std::string_view controller) {
+  std::vector<std::string> folders;
+  std::istringstream lines{std::string(text)};
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    std::string root = "/sys/fs/cgroup";
+    if (controllers != ",,") {  // version 1: a tree for each controller
+      if (controllers.find("," + std::string(controller) + ",") == std::string::npos) continue;
+      root += "/" + std::string(controller);
+    }
+    for (std::string path = line.substr(second + 1); path.size() > 1;
+         path.resize(path.find_last_of('/'))) {
+      if (!path.starts_with('/')) break;
+      folders.push_back(root + path);
+    }
+    folders.push_back(root);
+  }
+  if (folders.empty()) folders.push_back("/sys/fs/cgroup");
+  return folders;
+}
 
 int UsableCpus() {
   int n = static_cast<int>(std::thread::hardware_concurrency());

@@ -4,14 +4,19 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace aster {
 
 // CPUs this process may use: its affinity mask, cut by the cgroup's CPU quota. At least 1.
 int UsableCpus();
 
-// Memory this process may still take, in bytes: MemAvailable, or what is left of the cgroup's
-// limit, whichever is less. 0 when the system does not say.
+// The folders whose limits of a controller ("cpu", "memory") bind a process: its own control group
+// and those around it, the innermost first. text: /proc/self/cgroup's.
+std::vector<std::string> CgroupFolders(std::string_view text, std::string_view controller);
+
+// Memory this process may still take, in bytes: MemAvailable, or what is left of the limits
+// of its cgroups, whichever is least. 0 when the system does not say.
 std::int64_t AvailableMemory();
 
 // Memory of this process that is in RAM now, in bytes; 0 when the system does not say.

@@ -12,6 +12,7 @@
 #include <limits>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -60,6 +61,7 @@ class MpiGroup : public Group {
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
     last_sign_.assign(static_cast<std::size_t>(size_), Clock::now());
+    left_.assign(static_cast<std::size_t>(size_), std::nullopt);
     if (size_ > 1) pulse_ = std::jthread([this](const std::stop_token& stop) { Pulse(stop); });
   }
   // MPI_Finalize waits for all ranks. Where one is in trouble all are ended instead.
@@ -123,7 +125,9 @@ class MpiGroup : public Group {
   bool TellsLife() const override { return true; }
   void SetPhase(const char* phase) override { phase_ = phase; }
 
-  Status Alive() override { return SilentFor(patience_) < 0 ? Ok() : Status(NotAlive()); }
+  Status Alive() override {
+    return SilentFor(patience_) < 0 && Gone() < 0 ? Ok() : Status(NotAlive());
+  }
 
   bool HasMessage(int from, Channel channel) override {
     int there = 0;
@@ -140,11 +144,23 @@ class MpiGroup : public Group {
     return others;
   }
 
-  // A rank that has given no sign of life for so long; -1: none.
+  // A rank that has given no sign of life for so long, and did not say goodbye; -1: none.
   int SilentFor(Patience time) {
     const std::lock_guard lock(mutex_);
     for (const int peer : Peers()) {
-      if (Clock::now() - last_sign_[static_cast<std::size_t>(peer)] > time) return peer;
+      const auto at = static_cast<std::size_t>(peer);
+      if (!left_[at] && Clock::now() - last_sign_[at] > time) return peer;
+    }
+    return -1;
+  }
+
+  // A rank that said goodbye a while ago, when its last messages must have been heard; -1: none.
+  // Asked by who still waits for something, it is a rank that failed for a reason of its own.
+  int Gone() {
+    const std::lock_guard lock(mutex_);
+    for (const int peer : Peers()) {
+      const auto& left = left_[static_cast<std::size_t>(peer)];
+      if (left && Clock::now() - *left > kGrace) return peer;
     }
     return -1;
   }
@@ -178,8 +194,8 @@ class MpiGroup : public Group {
             int n = 0;
             MPI_Recv(&sign, kGoodbye, MPI_BYTE, peer, kPulseTag, MPI_COMM_WORLD, &status);
             MPI_Get_count(&status, MPI_BYTE, &n);
-            last_sign_[static_cast<std::size_t>(peer)] =
-                n == kGoodbye ? Clock::time_point::max() : Clock::now();
+            last_sign_[static_cast<std::size_t>(peer)] = Clock::now();
+            if (n == kGoodbye) left_[static_cast<std::size_t>(peer)] = Clock::now();
           }
           if (request != MPI_REQUEST_NULL) MPI_Test(&request, &done, MPI_STATUS_IGNORE);
           if (done == 0) return MPI_SUCCESS;  // it has not even taken the last one
@@ -207,6 +223,10 @@ class MpiGroup : public Group {
   }
 
   Error NotAlive() {
+    if (const int gone = Gone(); gone >= 0) {
+      failed_ = true;
+      return WorldError("rank " + std::to_string(gone) + " has ended");
+    }
     return Fail(std::max(SilentFor(patience_), 0), "gave no sign of life for", patience_);
   }
 
@@ -217,7 +237,7 @@ class MpiGroup : public Group {
       int done = 0;
       *result = Call([&] { return MPI_Test(request, &done, MPI_STATUS_IGNORE); });
       if (done != 0 || *result != MPI_SUCCESS) return true;
-      if (!waiting.Goes() || SilentFor(patience_) >= 0) return false;
+      if (!waiting.Goes() || SilentFor(patience_) >= 0 || Gone() >= 0) return false;
     }
   }
 
@@ -241,7 +261,8 @@ class MpiGroup : public Group {
   std::atomic<bool> failed_ = false;
   std::atomic<const char*> phase_ = "starting";
   std::mutex mutex_;
-  std::vector<Clock::time_point> last_sign_;  // by rank
+  std::vector<Clock::time_point> last_sign_;            // by rank
+  std::vector<std::optional<Clock::time_point>> left_;  // when a rank said goodbye
   std::jthread pulse_;
 };
 

@@ -66,6 +66,12 @@ Result<SpreadChoice> HostTeam::Choose(ModelState& model, const Plan& plan) {
     }
     choice.spread = Spread::kRing;
     choice.shares = DealShares(plan, choice.spread, n_hosts, {});
+    for (const HostShare& share : choice.shares) {
+      if (share.most_tokens() <= kMostPassTokens) continue;
+      return InvalidArgument("attention ring of " + std::to_string(plan.n_context) + " tokens on " +
+                             std::to_string(n_hosts) + " hosts: expected at most " +
+                             std::to_string(kMostPassTokens) + " a host");
+    }
     return choice;
   }
   const bool spreads = n_hosts > 1 && plan.attention == Attention::kStar;

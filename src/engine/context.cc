@@ -12,6 +12,7 @@
 #include "engine/hosts.h"
 #include "engine/model_state.h"
 #include "engine/share_encoder.h"
+#include "llama/sampler.h"
 
 namespace aster {
 namespace {
@@ -187,11 +188,10 @@ Status internal::CheckMemory(const ModelState& model, std::int64_t n_tokens,
 std::int64_t internal::AnswerLimit(const ModelState& model, std::int64_t n_seen,
                                    std::int64_t capacity, const AskOptions& options) {
   std::int64_t room = capacity >= 0 ? capacity - n_seen : std::int64_t{1} << 40;
-  if (!options.allow_long || options.max_tokens < 0) {
-    room = std::min(room, model.info.n_ctx_train - n_seen);
-  }
+  const bool may_pass = options.allow_long && !model.has_position_table;
+  if (!may_pass || options.max_tokens < 0) room = std::min(room, model.info.n_ctx_train - n_seen);
   // Past the trained length on purpose and without a limit of one's own: still not for ever.
-  if (options.allow_long && options.max_tokens < 0) room = std::max<std::int64_t>(room, 1024);
+  if (may_pass && options.max_tokens < 0) room = std::max<std::int64_t>(room, 1024);
   // The last token of an answer is never run, so it needs no room.
   room = std::max<std::int64_t>(room + 1, 1);
   return options.max_tokens < 0 ? room : std::min(room, options.max_tokens);
@@ -270,10 +270,15 @@ Result<Answer> Context::Ask(std::span<const Token> query, const AskOptions& opti
   if (Status status = state.model->CheckLength(n_seen, options.allow_long); !status) {
     return status.error();
   }
+  if (Status status = CheckGrammar(options.sampling.grammar, *state.model->llama); !status) {
+    return status.error();
+  }
   if (state.stock == nullptr) {
-    if (Status status = CheckMemory(*state.model, n_seen, state.store().bytes()); !status) {
-      return status.error();
-    }
+    // Of a context that is spread this host holds a part; what is new it takes whole.
+    const auto& layers = state.model->pass->layers();
+    const std::int64_t held =
+        std::max(state.store().bytes(), KvStore::PredictBytes(layers, before));
+    if (Status status = CheckMemory(*state.model, n_seen, held); !status) return status.error();
   }
 
   Result<Answer> answer = Answer();

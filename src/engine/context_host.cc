@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/context_state.h"
 #include "engine/host_messages.h"
 #include "engine/hosts.h"
 #include "engine/key_route.h"
@@ -158,13 +159,19 @@ class HostLoop {
       return told ? work.look() : told;
     };
     held.tokens = work.own().held;
+    std::int64_t n_held = work.spread == Spread::kRing ? 0 : request.anchor_size;
+    for (const KeyRange& range : held.tokens) n_held += range.size();
+    if (Status fits = CheckMemory(model_, n_held, 0); !fits) return fits;
     Profile profile;
     const Status encoded = EncodeShare(model_, tokens, work, *held.store, &profile);
     if (!encoded && encoded.error().kind != ErrorKind::kCancelled) return encoded;
     if (route != nullptr) {
       if (Status closed = route->Close(); !closed) return closed;
     }
-    if (encoded) contexts_[request.context] = std::move(held);
+    if (encoded) {
+      held.store->LetGo(0, held.tokens.front().begin);  // the anchor, which another host holds
+      contexts_[request.context] = std::move(held);
+    }
     return TellProgress(Kind::kDone, request.context, n_done);
   }
 

@@ -83,7 +83,9 @@ std::int64_t AlikeUpTo(const Context& held, const Plan& plan) {
   const Plan& other = held.plan();
   const auto all = static_cast<std::int64_t>(held.tokens().size());
   if (SameRule(plan, other)) {
-    return plan.attention == Attention::kStar ? std::min(all, other.n_context) : all;
+    // Behind either's context tokens are the query, and see everything.
+    return plan.attention == Attention::kStar ? std::min({all, other.n_context, plan.n_context})
+                                              : all;
   }
   const auto extent = [all](const Plan& p) {
     return p.attention == Attention::kStar ? DenseExtent(p) : all;
@@ -119,9 +121,10 @@ Reuse FindReuse(const Model& model, const Context& held, const Model::Prompt& pr
   const Result<Plan> plan = PlanOf(state, prompt.n_context, options);
   if (!plan || common <= 0) return {};
   const std::int64_t left = prompt.n_context - common;
-  if (held.plan().n_context <= common && Agrees(held.plan(), options) && left <= plan->block_size) {
-    return {common, true};
-  }
+  const bool reaches =
+      held.plan().n_context <= common &&
+      (held.plan().attention != Attention::kStar || held.plan().n_context <= prompt.n_context);
+  if (reaches && Agrees(held.plan(), options) && left <= plan->block_size) return {common, true};
   return {std::min(common, AlikeUpTo(held, *plan)), false};
 }
 

@@ -249,6 +249,18 @@ void KvStore::Skip(std::int64_t n_tokens) {
   size_ = n_tokens;
 }
 
+void KvStore::LetGo(std::int64_t begin, std::int64_t end) {
+  ASTER_CHECK(0 <= begin && begin <= end && end <= size_, "let go of [%lld, %lld) of %lld",
+              static_cast<long long>(begin), static_cast<long long>(end),
+              static_cast<long long>(size_));
+  const auto first = static_cast<std::size_t>(PagesFor(begin));
+  for (std::size_t page = first; page < static_cast<std::size_t>(end) / kPageTokens; ++page) {
+    n_held_ -= pages_[page] != nullptr ? 1 : 0;
+    pages_[page] = nullptr;
+    held_[page].reset();
+  }
+}
+
 void KvStore::Append(int layer, std::int64_t first, std::int64_t n, const Bf16Rows& k,
                      const Bf16Rows& v) noexcept {
   ASTER_CHECK(0 <= first && 0 <= n && PagesFor(first + n) <= std::ssize(pages_),

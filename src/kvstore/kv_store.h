@@ -56,6 +56,9 @@ class KvStore {
   // was held before stays.
   Status Reserve(std::int64_t n_tokens);
 
+  // Gives up the whole pages of tokens [begin, end), which are as if skipped.
+  void LetGo(std::int64_t begin, std::int64_t end);
+
   // Packs K and V of tokens [first, first + n) of one layer. REQUIRES: Reserve(first + n).
   void Append(int layer, std::int64_t first, std::int64_t n, const Bf16Rows& k,
               const Bf16Rows& v) noexcept;

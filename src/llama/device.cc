@@ -102,8 +102,8 @@ Run RunOf(const ServedStep& step, std::int64_t n) {
 
 // The mask llama.cpp built must say what the step assumes: the ubatch's tokens lie in cells
 // 0..n_tokens-1 in order, each sees itself and those before it of its run, within its window. Three
-// rows are looked at: enough to catch a layer whose window was read wrongly. That a run also sees
-// those before it only Aster knows.
+// rows are looked at: enough to catch a layer whose window was read wrongly, where that is smaller
+// than the ubatch. That a run also sees those before it only Aster knows.
 bool MaskAgrees(const ggml_tensor* mask, const Window& window, const ServedStep& step) {
   for (const std::int64_t row : {std::int64_t{0}, step.n_tokens / 2, step.n_tokens - 1}) {
     const auto* cells = reinterpret_cast<const ggml_fp16_t*>(static_cast<const char*>(mask->data) +

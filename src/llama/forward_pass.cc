@@ -25,7 +25,9 @@ std::unique_ptr<LinearLayers> MakeLinear(const LlamaModel& model, const ForwardO
   Precision precision = LinearLayers::BestPrecision();
   if (options.linear == Linear::kOneDnnF32) precision = Precision::kF32;
   if (options.linear == Linear::kOneDnnBf16) precision = Precision::kBf16;
-  return LinearLayers::Make({options.n_threads, precision, model.path()});
+  const std::int64_t min_rows =
+      std::max<std::int64_t>(LinearLayers::kMinRows, options.max_parts + 1);
+  return LinearLayers::Make({options.n_threads, precision, model.path(), min_rows});
 }
 
 llama_context_params ContextParams(const ForwardOptions& options) {
@@ -209,7 +211,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
     return status.error();
   }
   // The peak of memory is the end of a long answer, which has no use for the panel.
-  if (linear_ != nullptr && n < LinearLayers::kMinRows) linear_->Release();
+  if (linear_ != nullptr && n < linear_->min_rows()) linear_->Release();
 
   ServedStep step;
   step.parts = parts;

@@ -37,8 +37,7 @@ std::string WhyNotServed(const llama_model* model) {
   return {};
 }
 
-bool HasPositionTable(const llama_model* model) {
-  return llama_model_rope_type(model) == LLAMA_ROPE_TYPE_NONE;
-}
+// Not by the kind of rotation: llama.cpp names one for StarCoder too, which looks positions up.
+bool HasPositionTable(const llama_model* model) { return model->pos_embd != nullptr; }
 
 }  // namespace aster

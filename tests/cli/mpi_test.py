@@ -33,6 +33,14 @@ def start(n, *arguments):
                             preexec_fn=default_signals)
 
 
+def mpirun_each(*ranks):
+    """A command of its own for each rank."""
+    command = [word for arguments in ranks for word in (":", "-n", "1", ASTER, *arguments)]
+    return finish(subprocess.Popen([MPIRUN, *command[1:]], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=mpi_environment(), preexec_fn=default_signals))
+
+
 def finish(process):
     try:
         out, err = process.communicate(timeout=TIMEOUT)
@@ -173,6 +181,24 @@ class Ranks(Case):
         while os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
             time.sleep(0.05)
         return not os.path.exists(f"/proc/{pid}")
+
+    def test_a_host_that_cannot_take_part_ends_all_in_time(self):
+        missing = [word if word != self.model else "/no/model.gguf" for word in self.ask()]
+        for more, n in ((["--attention", "ring"], 2), (["--anchor", "recompute"], 2),
+                        (["--anchor", "broadcast"], 3), ([], 3)):
+            with self.subTest(more=more, n=n):
+                begun = time.monotonic()
+                ended = mpirun_each(*[self.ask(*more)] * (n - 1), [*missing, *more])
+                self.assertNotEqual(ended.code, 0, ended)
+                self.assertIn("/no/model.gguf", ended.err)
+                self.assertLess(time.monotonic() - begun, 60)
+
+    def test_a_ring_of_too_much_is_refused_before_work(self):
+        long = self.file("very_long.txt", "x" * 140_000)
+        ended = mpirun(2, "ask", "-m", self.model, "-f", long, "-q", "Why?", "--attention", "ring",
+                       "-t", "1", "--allow-long", "-n", "1")
+        self.assertEqual(ended.code, 2, ended)
+        self.assertIn("on 2 hosts: expected at most 65536 a host", ended.err)
 
     def test_a_rank_that_is_killed_or_stopped_ends_the_others_in_time(self):
         decode = ["-p", "0", "-d", "1K", "-n", "1M"]

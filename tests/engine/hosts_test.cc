@@ -146,13 +146,14 @@ TEST_F(HostsTest, AWeightIsNothingToARing) {
   EXPECT_EQ(context.error().kind, ErrorKind::kInvalidArgument);
 }
 
-TEST_F(HostsTest, EachHoldsItsBlocksAndTheAnchorOnly) {
+TEST_F(HostsTest, EachHoldsItsBlocksOnly) {
   ContextHosts others(file_.path(), 4);
   Model model = others.QueryHost(file_.path());
   const std::vector<Token> tokens = SomeTokens(2048);
   Result<Context> context = Context::Encode(model, tokens, Star(256));
   ASSERT_TRUE(context.ok()) << context.error().message;
   EXPECT_EQ(context->kv_bytes(), PredictKvBytes(model, 512));  // two of eight blocks, a page each
+  EXPECT_EQ(KvBytesInUse(), PredictKvBytes(model, 2048));      // no other keeps the anchor
   Result<Context> ring = Context::Encode(model, tokens, Exact(Attention::kRing));
   ASSERT_TRUE(ring.ok()) << ring.error().message;
   EXPECT_EQ(ring->kv_bytes(), PredictKvBytes(model, 512));

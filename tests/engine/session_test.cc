@@ -178,6 +178,24 @@ TEST_P(SessionTest, AnotherContextWithTheSameStartEncodesOnlyTheRest) {
   }
 }
 
+// What the longer context encoded behind its blocks is the shorter one's query, which sees all.
+TEST_P(SessionTest, AShorterContextTakesNoMoreThanItHolds) {
+  const auto options = Greedy(Attention::kStar, 64);
+  const std::vector<Token> all = SomeTokens(256);
+  Session session = MustStart(Prompt(all, SomeTokens(4, 3)), options);
+  MustPrefill(session);
+  const Result<Context> held = session.Snapshot();
+  ASSERT_TRUE(held.ok());
+  std::vector<Token> query(all.begin() + 150, all.end());
+  query.push_back(7);
+  const auto prompt = Prompt({all.begin(), all.begin() + 150}, query);
+  const Reuse reuse = FindReuse(model_, *held, prompt, options.plan);
+  EXPECT_FALSE(reuse.continues);
+  EXPECT_EQ(reuse.n_tokens, 150);
+  Session other = MustStart(prompt, options, &*held, reuse);
+  EXPECT_EQ(MustFinish(other), Alone(prompt, options));
+}
+
 TEST_P(SessionTest, ASessionThatWasStoppedHalfWayIsGoneOnWith) {
   const auto options = Greedy(Attention::kStar, 64);
   const auto prompt = Prompt(SomeTokens(300), SomeTokens(4, 3));
@@ -266,6 +284,40 @@ TEST_P(SessionTest, AGrammarHoldsTheAnswer) {
       Session::Start(model_, Prompt(SomeTokens(50), SomeTokens(4, 3)), options);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().kind, ErrorKind::kInvalidArgument);
+}
+
+// Its positions are looked up: the next one would be read from behind the table.
+TEST(PositionTable, EndsAnAnswerThatMayBeLong) {
+  const TinyGgufFile file(
+      {.architecture = TinyArchitecture::kGpt2, .n_kv_heads = 4, .n_ctx_train = 64});
+  const Model model = MustLoadTiny(file.path());
+  EncodeOptions encode;
+  encode.plan.attention = Attention::kDense;
+  Result<Context> context = Context::Encode(model, SomeTokens(40), encode);
+  ASSERT_TRUE(context.ok()) << context.error().message;
+  for (const std::int64_t most : {std::int64_t{500}, std::int64_t{-1}}) {
+    AskOptions ask;
+    ask.max_tokens = most;
+    ask.ignore_end_of_text = true;
+    ask.allow_long = true;
+    const Result<Answer> answer = context->Ask(SomeTokens(5, 3), ask);
+    ASSERT_TRUE(answer.ok()) << answer.error().message;
+    EXPECT_EQ(answer->finish, Finish::kContextFull);
+    EXPECT_EQ(answer->tokens.size(), 20u);  // the last one is said and not run
+  }
+}
+
+TEST(Grammar, ThatCannotBeReadIsRefusedByAnAskToo) {
+  const TinyGgufFile file(TinyModel{});
+  const Model model = MustLoadTiny(file.path());
+  Result<Context> context = Context::Encode(model, SomeTokens(40), {});
+  ASSERT_TRUE(context.ok()) << context.error().message;
+  AskOptions ask;
+  ask.max_tokens = 3;
+  ask.sampling.grammar.text = "root ::= (";
+  const Result<Answer> answer = context->Ask(SomeTokens(5, 3), ask);
+  ASSERT_FALSE(answer.ok());
+  EXPECT_EQ(answer.error().kind, ErrorKind::kInvalidArgument);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SessionTest,
