@@ -7,7 +7,8 @@ import sys
 import tempfile
 import unittest
 
-SCRIPT = pathlib.Path(__file__).resolve().parent.parent.parent / "scripts" / "accuracy-table"
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+SCRIPT = ROOT / "scripts" / "accuracy-table"
 
 
 def row(setting, retention, n_pairs, group="overall above 20"):
@@ -49,6 +50,12 @@ class AccuracyTable(unittest.TestCase):
     def test_an_end_cut_off_at_nothing_does_not_narrow_the_interval(self):
         _, table = self.run_on(a=[row("star L/8", [40.0, 0.0, 120.0], 4)])
         self.assertEqual(table["rows"][0]["kept"], [40.0, 0, 120.0])
+
+    def test_what_the_plan_line_quotes_is_pooled_from_the_runs_that_are_here(self):
+        folders = sorted((ROOT / "docs" / "benchmarks").glob("*-ruler-*k"))
+        self.assertGreater(len(folders), 1)
+        done = subprocess.run([sys.executable, SCRIPT, *folders], capture_output=True, text=True, check=False)
+        self.assertEqual(done.stdout, (ROOT / "data" / "accuracy.json").read_text(encoding="utf-8"))
 
     def test_other_settings_groups_and_rows_without_dense_are_left_out(self):
         kept = [95.0, 90.0, 100.0]
