@@ -105,6 +105,9 @@ class Unfolding {
   // What is expected instead; empty: all is well.
   std::string TooMuch() {
     Part(root_, 0);
+    for (const Json* one : parts_) {
+      if (wrong_.empty()) Alternatives(*one);
+    }
     return wrong_;
   }
 
@@ -176,8 +179,32 @@ class Unfolding {
     return nullptr;
   }
 
+  // Some chat formats ask a parameter for its types, through all that it may be.
+  void Alternatives(const Json& schema) {
+    if (!schema.is_object()) return;
+    if (++n_alternatives_ > kMaxAlternatives) {
+      return Refuse("a schema whose alternatives unfold to at most " +
+                    std::to_string(kMaxAlternatives));
+    }
+    if (const std::string* reference = ReferenceOf(schema)) {
+      const Json* target = Resolve(*reference);
+      if (target == nullptr || std::ranges::count(open_, target) > 0) return;
+      open_.push_back(target);
+      Alternatives(*target);
+      open_.pop_back();
+      return;
+    }
+    for (const char* name : {"oneOf", "anyOf", "allOf"}) {
+      if (!schema.contains(name) || !schema[name].is_array()) continue;
+      for (const Json& one : schema[name]) {
+        if (wrong_.empty()) Alternatives(one);
+      }
+    }
+  }
+
   void Part(const Json& schema, int depth) {
     if (!schema.is_object() || !Spend(1, depth)) return;
+    parts_.push_back(&schema);
     if (const std::string* reference = ReferenceOf(schema)) {
       CheckName(*reference);
       const Json* target = Resolve(*reference);
@@ -284,7 +311,9 @@ class Unfolding {
   const Json& root_;
   std::size_t n_parts_ = 0;
   std::set<std::string> references_;
-  std::vector<const Json*> open_;  // lists of allOf
+  std::vector<const Json*> open_;  // lists of allOf, then targets of references
+  std::vector<const Json*> parts_;
+  std::size_t n_alternatives_ = 0;
   std::string wrong_;
 };
 

@@ -15,8 +15,9 @@ inline constexpr std::int64_t kMaxCount = 2000;  // of minItems, maxLength and t
 inline constexpr std::size_t kMaxPatternBytes = 1024;
 inline constexpr std::size_t kMaxNameBytes = 256;     // of a property or reference
 inline constexpr std::size_t kMaxSchemaParts = 2000;  // as unfolded
-inline constexpr int kMaxSchemaDepth = 100;           // with references followed
-inline constexpr std::size_t kMaxOptional = 100;      // properties of one object
+inline constexpr std::size_t kMaxAlternatives = 100000;
+inline constexpr int kMaxSchemaDepth = 100;       // with references followed
+inline constexpr std::size_t kMaxOptional = 100;  // properties of one object
 inline constexpr std::size_t kMaxSchemaBytes = 256 << 10;
 
 // The most repetitions within repetitions of a regular expression, multiplied; ?, * and + count 2.

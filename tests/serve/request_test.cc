@@ -270,6 +270,11 @@ TEST(SchemaLimits, WhatUnfoldsWithoutEndOrIntoTooMuchIsRefused) {
     const Json next = {{"$ref", "#/$defs/" + std::to_string(i + 1)}};
     doubling["$defs"][std::to_string(i)]["properties"]["p"]["allOf"] = {next, next};
   }
+  Json choices = {{"$ref", "#/$defs/0"}, {"$defs", Json::object()}};
+  for (int i = 0; i < 40; ++i) {
+    const Json next = {{"$ref", "#/$defs/" + std::to_string(i + 1)}};
+    choices["$defs"][std::to_string(i)]["anyOf"] = {next, next};
+  }
   Json required = WithProperties(static_cast<int>(kMaxOptional) + 1);
   const Json optional = required;
   for (const auto& [name, property] : optional["properties"].items()) {
@@ -289,6 +294,7 @@ TEST(SchemaLimits, WhatUnfoldsWithoutEndOrIntoTooMuchIsRefused) {
       {Nested({{"type", {"array"}}}, "/items", 60), "within each other"},
       {chain, "within each other"},
       {doubling, "parts"},
+      {choices, "alternatives"},
       {Json{{"properties", {{long_name, Json::object()}}}}, "names of at most 256"},
       {Json{{"$ref", "#/" + long_name}}, "names of at most 256"},
       {optional, "not required"},
