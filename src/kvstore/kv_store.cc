@@ -163,9 +163,11 @@ KvStore::KvStore(std::vector<LayerShape> layers)
   ASTER_CHECK(page_elements_ > 0, "%zu layers without K or V", layers_.size());
   std::size_t offset = 0;
   for (const LayerShape& layer : layers_) {
-    ASTER_CHECK(layer.n_kv_heads >= 0 && layer.head_dim > 0 && layer.head_dim_v > 0,
-                "n_kv_heads %d, head_dim %d, head_dim_v %d", layer.n_kv_heads, layer.head_dim,
-                layer.head_dim_v);
+    const bool has_keys = layer.n_kv_heads > 0 && layer.head_dim > 0 && layer.head_dim_v > 0;
+    ASTER_CHECK(
+        has_keys || layer.n_kv_heads == 0,  // a layer that reads another's, or attends to none
+        "n_kv_heads %d, head_dim %d, head_dim_v %d", layer.n_kv_heads, layer.head_dim,
+        layer.head_dim_v);
     std::vector<Place>& heads = places_.emplace_back();
     for (int head = 0; head < layer.n_kv_heads; ++head) {
       heads.push_back({offset, offset + ElementsK(layer)});

@@ -314,7 +314,7 @@ TEST(KvStore, CutWithinWhatWasSkippedItGoesOnThere) {
 
 // Heads of several sizes and numbers, and a layer without a cache of its own.
 const std::vector<LayerShape> kSeveralLayers = {
-    {2, 64, 64}, {3, 80, 80}, {0, 64, 64}, {1, 33, 47}, {1, 40, 24}};
+    {2, 64, 64}, {3, 80, 80}, {0, 0, 0}, {1, 33, 47}, {1, 40, 24}};
 
 // Layer by layer, as from host to host. The bytes lie at an odd address, as in a longer message.
 void Copy(const KvStore& from, KvStore& to, KeyRange range) {
