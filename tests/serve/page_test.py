@@ -415,6 +415,19 @@ class Errors(Case):
         self.page.wait("the answer", lambda: self.page.idle() and "of answer" in self.page.figures())
         self.assertEqual(len(self.page.sent("/v1/chat/completions")[-1]["messages"]), 3)
 
+    def test_a_conversation_about_a_context_that_went_is_not_taken_to_another(self):
+        self.encoded()
+        self.page.asked("Who read the gauge?", 1)
+        first = self.server.get("/v1/contexts").json()["data"][0]["id"]
+        self.server.post("/v1/contexts", {"text": "The other text. " * 200, "name": "other.txt"})
+        self.server.request("DELETE", "/v1/contexts/" + first)
+        self.page.ask("When?")
+        self.page.wait("its end", lambda: self.page.text("subject") == "Gone from the store")
+        other = next(one for one in self.page.all("#contexts .choice") if "other.txt" in one.text)
+        other.find_element(By.TAG_NAME, "label").click()
+        self.page.wait("the other", lambda: self.page.text("subject") == "other.txt")
+        self.assertEqual(self.page.texts(".question"), [])
+
     def test_a_server_that_is_not_there_is_said(self):
         with self.page.network(offline=True):
             self.page.ask("Are you there?")

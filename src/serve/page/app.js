@@ -57,24 +57,34 @@ function showContext(context) {
   encoding.showCost(context);
 }
 
-// Also called when a context was encoded anew that had left the store: its conversation goes on.
-function onChoose(id, before) {
-  const lost = before && !contexts.get(before) && conversations.get(before);
-  if (lost && id && !conversations.has(id)) {
-    conversations.set(id, lost);
-    conversations.delete(before);
-  }
+function onChoose(id) {
   current = conversationOf(id);
   byId("turns").replaceChildren(current.element);
   showContext(contexts.get(id));
   sayAskError("");
   pinned = true;
   update();
+  const unsent = current.unsent;
+  if (!unsent) return;
+  current.unsent = null;
+  sayAskError(unsent.message);
+  if (!byId("question").value) setQuestion(unsent.question);
+}
+
+// The conversation about a document that had left the store and was encoded anew goes on. One about
+// another document does not.
+function goOnAbout(context) {
+  const { contextId: lost, document: about, running } = current;
+  const isSame = about?.title === contexts.title(context) && about.tokens === context.tokens;
+  if (!lost || contexts.get(lost) || running || !isSame) return;
+  conversations.set(context.id, current);
+  conversations.delete(lost);
 }
 
 // A running answer is not taken out of sight: then the new context waits in the list.
 function onEncoded(context) {
   contexts.add(context);
+  goOnAbout(context);
   contexts.choose(current.running ? current.contextId : context.id);
   announce(`Encoded: ${contexts.describe(context)}. Ask a question.`);
   refresh();
@@ -82,6 +92,7 @@ function onEncoded(context) {
 
 function update() {
   const context = contexts.get(current.contextId);
+  if (context) current.document = { title: contexts.title(context), tokens: context.tokens };
   byId("subject").textContent =
     context ? contexts.title(context) : current.contextId ? "Gone from the store" : "No document";
   byId("subject-figures").textContent = context ? contexts.describe(context) : "";
@@ -125,8 +136,12 @@ async function ask(event) {
     onChange: () => conversation === current && update(),
     onText: () => conversation === current && follow(),
   });
-  if (failure && conversation === current) sayAskError(failure.message);
-  if (conversation.failed && !box.value) setQuestion(question);
+  if (conversation === current) {
+    if (failure) sayAskError(failure.message);
+    if (conversation.failed && !box.value) setQuestion(question);
+  } else if (conversation.failed) {  // said when it is in sight again
+    conversation.unsent = { question, message: failure?.message ?? "" };
+  }
   refresh().then(() => conversation === current && update());
 }
 
@@ -158,7 +173,7 @@ function onScroll() {
 }
 
 settings.start(refresh);
-contexts.start(onChoose);
+contexts.start({ onChoose, onRemoved: showProps });
 documents.start(encoding.update);
 encoding.start({
   onEncoded,

@@ -11,6 +11,8 @@ export class Conversation {
     this.element = element("ol", "turns");
     this.running = null;   // the AbortController of the answer that runs
     this.failed = null;    // the turn that got no answer: gone when the next one is asked
+    this.document = null;  // title and tokens of the context that it is about
+    this.unsent = null;    // question and message of a failure that was out of sight
   }
 
   stop() {

@@ -6,7 +6,7 @@ import { button, byId, element } from "./page.js";
 
 let known = [];
 let chosen = "";
-let notify = () => {};
+let notify = () => {}, notifyRemoved = () => {};
 let shown = "";
 
 export const get = (id) => known.find((context) => context.id === id);
@@ -21,8 +21,9 @@ export const describe = (context) => line(
 
 const kind = ({ attention, blocks }) => (attention === "star" ? counted(blocks, "block") : attention);
 
-export function start(onChoose) {
+export function start({ onChoose, onRemoved }) {
   notify = onChoose;
+  notifyRemoved = onRemoved;
   byId("contexts").addEventListener("change", (event) => choose(event.target.value));
 }
 
@@ -31,10 +32,9 @@ export function add(context) {
 }
 
 export function choose(id) {
-  const before = chosen;
   chosen = id;
   render();
-  notify(id, before);
+  notify(id);
 }
 
 export async function refresh() {
@@ -57,6 +57,7 @@ async function remove(id) {
     }
   }
   await refresh();
+  notifyRemoved();
   if (chosen === id) choose("");
   byId("contexts").querySelector("input:checked")?.focus();
 }
