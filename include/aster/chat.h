@@ -69,8 +69,10 @@ Result<ChatPrompt> BuildChat(const Model& model, const ChatRequest& request);
 
 // The tokens that every conversation starts with whose first messages are these and whose first
 // user message goes on behind the last of them, if that is the user's. The very last ones may
-// differ from such a conversation's, where tokens span the seam.
-Result<std::vector<Token>> BuildChatContext(const Model& model, const std::string& messages);
+// differ from such a conversation's, where tokens span the seam. messages, tools: as a ChatRequest
+// has them; many templates write the tools first, so they are those of the conversation.
+Result<std::vector<Token>> BuildChatContext(const Model& model, const std::string& messages,
+                                            const std::string& tools);
 
 // The GBNF grammar of what fits a JSON schema. Errors: kInvalidArgument.
 Result<std::string> GrammarOfSchema(const std::string& json_schema);

@@ -125,8 +125,9 @@ Result<ChatPrompt> BuildChat(const Model& model, const ChatRequest& request) {
   return internal::ModelAccess::StateOf(model)->llama->BuildChat(request);
 }
 
-Result<std::vector<Token>> BuildChatContext(const Model& model, const std::string& messages) {
-  return internal::ModelAccess::StateOf(model)->llama->BuildChatContext(messages);
+Result<std::vector<Token>> BuildChatContext(const Model& model, const std::string& messages,
+                                            const std::string& tools) {
+  return internal::ModelAccess::StateOf(model)->llama->BuildChatContext(messages, tools);
 }
 
 }  // namespace aster

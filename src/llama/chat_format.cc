@@ -214,8 +214,10 @@ Result<ChatPrompt> LlamaModel::BuildChat(const ChatRequest& request) const {
   return chat;
 }
 
-Result<std::vector<Token>> LlamaModel::BuildChatContext(const std::string& messages) const {
-  Result<common_chat_templates_inputs> inputs = InputsOf(*this, {.messages = messages});
+Result<std::vector<Token>> LlamaModel::BuildChatContext(const std::string& messages,
+                                                        const std::string& tools) const {
+  Result<common_chat_templates_inputs> inputs =
+      InputsOf(*this, {.messages = messages, .tools = tools});
   if (!inputs) return inputs.error();
   // Two conversations that go on in different ways part where the context ends.
   std::vector<common_chat_msg>& list = inputs->messages;

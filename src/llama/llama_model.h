@@ -46,7 +46,8 @@ class LlamaModel {
                                     std::string_view answer_prefix) const;        // chat.cc
   Result<Model::Prompt> CutPrompt(std::string_view text, std::size_t cut) const;  // chat.cc
   Result<ChatPrompt> BuildChat(const ChatRequest& request) const;                 // chat_format.cc
-  Result<std::vector<Token>> BuildChatContext(const std::string& messages) const;
+  Result<std::vector<Token>> BuildChatContext(const std::string& messages,
+                                              const std::string& tools) const;
 
   bool has_chat_template() const;
   // The chat template, read at the first call; ChatML where the model has none. Throws what

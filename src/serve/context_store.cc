@@ -110,7 +110,8 @@ ApiResult<Session> ContextStore::Start(const std::string& tenant, const std::str
       return ApiError{400,
                       "context_id: the conversation does not continue the context: " +
                           std::to_string(common) + " of its " + std::to_string(n) +
-                          " tokens are the same (a system message belongs into the context)",
+                          " tokens are the same (what comes first, a system message or tools, "
+                          "belongs into the context)",
                       "context_id"};
     }
     only = named->context.plan();

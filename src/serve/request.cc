@@ -365,8 +365,10 @@ ApiResult<ContextCall> ReadContextCall(const Json& body, const Defaults& default
     if (text.empty()) fields.Refuse(fields.Has("files") ? "files" : "text", "some text");
     messages.push_back({{"role", "user"}, {"content", std::move(text)}});
   }
+  const Json tools = ReadTools(fields);
   if (fields.error()) return *fields.error();
   call.messages = messages.dump();
+  if (!tools.empty()) call.tools = tools.dump();
   return call;
 }
 

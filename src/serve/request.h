@@ -47,6 +47,7 @@ struct ContextCall {
   PlanOptions plan;
   bool allow_long = false;
   std::string messages;  // JSON
+  std::string tools;     // JSON; empty: none
   std::string name;
   bool streams = false;
 };

@@ -423,7 +423,7 @@ void Server::Impl::Completion(const Request& request, Response& response) {
 void Server::Impl::MakeContext(const Request& request, Response& response) {
   std::optional<ContextCall> call = Read(request, response, ReadContextCall);
   if (!call || !FitsInBytes(response, call->messages.size(), call->allow_long)) return;
-  Result<std::vector<Token>> tokens = BuildChatContext(model_, call->messages);
+  Result<std::vector<Token>> tokens = BuildChatContext(model_, call->messages, call->tools);
   if (!tokens) return Refuse(response, FromError(tokens.error()));
   const auto n = static_cast<std::int64_t>(tokens->size());
   if (Status fits = model_.CheckLength(n, call->allow_long); !fits) {

@@ -341,6 +341,22 @@ class Tools(Client):
         self.assertFalse(got.message.tool_calls)
         self.assertIn(self.chat(tools=list(TOOLS.values())).choices[0].finish_reason, ("stop", "length", "tool_calls"))
 
+    def test_a_context_is_made_with_the_tools_of_its_chats(self):
+        lines = " ".join(f"On day {day} the ferry left Oslo at noon." for day in range(1, 60))
+        tools, question = list(TOOLS.values()), [{"role": "user", "content": "What is the weather in Oslo?"}]
+        named = {}
+        for name, more in (("with", {"tools": tools}), ("without", {})):
+            made = self.server.post("/v1/contexts", {"text": lines, **more})
+            named[name] = self.check_ok(made)
+        self.assertGreater(named["with"]["tokens"], named["without"]["tokens"] + 100)  # they stand in the context
+        got = self.chat(question, tools=tools, tool_choice="required", max_tokens=300, parallel_tool_calls=False,
+                        extra_body={"context_id": named["with"]["id"]})
+        self.check_call(got.choices[0], set(TOOLS))
+        self.assertGreaterEqual(got.usage.prompt_tokens_details.cached_tokens, named["with"]["tokens"] - 8)
+        for name, more in (("with", {}), ("with", {"tools": [TIME]}), ("without", {"tools": tools})):
+            with self.subTest(name, more=more), self.assertRaisesRegex(openai.BadRequestError, "tools, belongs into"):
+                self.chat(question, **more, extra_body={"context_id": named[name]["id"]})
+
 
 class WithKey(Client):
     KEY = "sk-aster-7"
