@@ -373,6 +373,61 @@ class Chat(Case):
         self.assertEqual(self.page.texts(".question"), ["You asked: Who are you?"])
 
 
+class Thinking(Case):
+    """Over SmolLM2 with a template that makes it think: it never comes to an end with that."""
+
+    TEMPLATE = """{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}
+        {%- if message.reasoning_content %}{{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}{%- endif %}
+        {{- message.content + '<|im_end|>\\n' }}{%- endfor %}
+        {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"""
+
+    @classmethod
+    def setUpClass(cls):
+        path = os.path.join(cls.enterClassContext(tempfile.TemporaryDirectory()), "template.jinja")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(cls.TEMPLATE)
+        cls.ARGUMENTS = ("--chat-template-file", path)
+        super().setUpClass()
+
+    def thoughts(self):
+        return self.page.js("return document.querySelector('.turn:last-child .thoughts')?.textContent")
+
+    def test_an_answer_that_never_came_is_said(self):
+        self.page.set("max-tokens", "12")
+        self.assertEqual(self.page.asked("Who are you?", 1), "")
+        self.assertTrue(self.thoughts().strip())
+        self.assertRegex(self.page.figures(), r"^TTFT .* · No answer: all of it was thinking · .* · cut at the limit$")
+        self.assertEqual(self.page.js("return seen.status.at(-1)"), "No answer")
+        self.page.asked("", 1)  # the question is in the box again, its turn goes
+        self.assertEqual(self.page.sent("/v1/chat/completions")[-1]["messages"],
+                         [{"role": "user", "content": "Who are you?"}])
+
+    def test_thinking_stands_folded_above_the_answer_and_is_not_sent_again(self):
+        self.page.js("""
+          const chunk = (delta) => `data: ${JSON.stringify({choices: [{index: 0, delta}]})}\\n\\n`;
+          const deltas = [{role: 'assistant', content: null}, {reasoning_content: 'A log'},
+                          {reasoning_content: ' is kept.'},
+                          {content: 'The'}, {content: ' keeper.'}];
+          const real = window.fetch;
+          window.fetch = async (path, options) => {
+            window.fetch = real;
+            return new Response(deltas.map(chunk).join('') + 'data: [DONE]\\n\\n');
+          };
+        """)
+        self.assertEqual(self.page.asked("Who?", 1), "The keeper.")
+        self.assertEqual(self.thoughts(), "A log is kept.")
+        self.assertRegex(self.page.figures(), r"^TTFT [\d.]+ m?s$")
+        self.assertFalse(self.page.all(".thoughts")[0].is_displayed())
+        self.page.all(".thinking summary")[0].click()
+        self.assertTrue(self.page.all(".thoughts")[0].is_displayed())
+        self.assertLess(*self.page.js("return ['.thinking', '.answer'].map((name) => "
+                                      "document.querySelector(name).getBoundingClientRect().top)"))
+        self.page.set("max-tokens", "4")
+        self.page.asked("When?", 2)
+        self.assertEqual(self.page.sent("/v1/chat/completions")[-1]["messages"][1],
+                         {"role": "assistant", "content": "The keeper."})
+
+
 class Errors(Case):
     def setUp(self):
         super().setUp()

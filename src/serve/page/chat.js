@@ -52,8 +52,9 @@ export class Conversation {
     }
     if (turn.text) messages.push(asked, { role: "assistant", content: turn.text });
     this.failed = turn.text ? null : turn.element;
+    const stopped = this.running.signal.aborted;
     this.running = null;
-    announce(failure ? "" : turn.text ? "The answer is complete" : "Stopped");
+    announce(failure ? "" : stopped ? "Stopped" : turn.text ? "The answer is complete" : "No answer");
     onChange();
     return failure;
   }
@@ -62,6 +63,7 @@ export class Conversation {
 class Turn {
   constructor(question) {
     this.text = "";
+    this.thoughts = null;  // the text of the thinking, where the model thinks before it answers
     this.ttft = "";
     this.node = document.createTextNode("");
     this.element = element("li", "turn");
@@ -80,20 +82,40 @@ class Turn {
     this.figures.textContent = "Reading the question";
     for await (const event of events(response, signal)) {
       const choice = event.choices?.[0];
-      const text = choice?.delta?.content;
-      if (text) {
-        if (!this.text) this.figures.textContent = this.ttft = `TTFT ${duration(performance.now() - begun)}`;
-        this.text += text;
-        this.node.appendData(text);
+      const { content: text, reasoning_content: thought } = choice?.delta ?? {};
+      if (text || thought) {
+        this.ttft ||= `TTFT ${duration(performance.now() - begun)}`;
+        if (thought) this.think(thought);
+        if (text) this.say(text);
         onText();
-      } else if (event.prompt_progress && !this.text) {
+      } else if (event.prompt_progress && !this.ttft) {
         this.showReading(event.prompt_progress);
       }
       if (choice?.finish_reason) seen.finish = choice.finish_reason;
       if (event.usage) seen.usage = event.usage;
       if (event.timings) seen.timings = event.timings;
     }
-    this.end(this.text ? "" : "An empty answer", seen);
+    this.end(this.text ? "" : this.thoughts ? "No answer: all of it was thinking" : "An empty answer", seen);
+  }
+
+  // Thinking stands folded above the answer and is not sent again.
+  think(thought) {
+    if (!this.thoughts) {
+      this.thoughts = document.createTextNode("");
+      const text = element("div", "thoughts");
+      text.append(this.thoughts);
+      const fold = element("details", "thinking soft");
+      fold.append(element("summary", "", "Thinking"), text);
+      this.element.insertBefore(fold, this.answer);
+      this.figures.textContent = line(this.ttft, "thinking");
+    }
+    this.thoughts.appendData(thought);
+  }
+
+  say(text) {
+    if (!this.text) this.figures.textContent = this.ttft;
+    this.text += text;
+    this.node.appendData(text);
   }
 
   showReading({ total, processed }) {
