@@ -38,6 +38,11 @@ struct AttendResult {
   std::vector<float> lse;  // [n_tokens, n_heads]
 };
 
+struct NaiveResult : AttendResult {
+  // [n_tokens, n_heads]: root of the sum of the squares of a row's weights, which add up to 1.
+  std::vector<float> weight_norm;
+};
+
 // The inputs of a case. Keys that no row sees hold NaN, their values a huge number, so that one
 // that leaks is seen.
 class AttendData {
@@ -50,7 +55,7 @@ class AttendData {
                                                const std::vector<AttendData>& all);
   ReferenceResult Reference() const;
   // The plain two-pass code in float, with Q and the weights rounded as the kernels round them.
-  AttendResult Naive(bool rounds_to_bf16) const;
+  NaiveResult Naive(bool rounds_to_bf16) const;
   float MaxValue() const;  // largest |v| that a row sees
 
  private:
@@ -65,7 +70,7 @@ class AttendData {
 };
 
 // Holds `kernels` to the law: finite where it is, and an error at most twice that of the naive code
-// in the same precision. Failures name case, ISA, index, got, want and seed.
+// in the same precision, in bf16 row by row. Failures name case, ISA, index, got, want and seed.
 void ExpectLawful(const AttendCase& c, const Kernels& kernels, std::uint32_t seed);
 
 }  // namespace aster
