@@ -55,9 +55,10 @@ class Session {
                                const SessionOptions& options, const Context* held = nullptr,
                                Reuse reuse = {});
 
-  // Runs the next tokens of the prompt, at most max_tokens of them; the last ones also give the
-  // answer's first token. Errors: kCancelled (nothing of this step counts) and kWorld.
-  // REQUIRES: !prefilled().
+  // Runs the next tokens of the prompt, at most max_tokens of them, or more where fewer would be
+  // computed by other linear layers than the whole (below 96, or twice as many as max_sessions).
+  // The last ones also give the answer's first token. Errors: kCancelled (nothing of this step
+  // counts) and kWorld. REQUIRES: !prefilled().
   Status Prefill(std::int64_t max_tokens, const std::stop_token& stop);
   bool prefilled() const;
   bool context_encoded() const;  // what the plan covers is there

@@ -335,10 +335,12 @@ void SetRowMajorOut(AttendCall& call, std::vector<float>& out, std::vector<float
   call.lse = lse.data();
 }
 
-void MergeInto(const AttendCall& call, std::span<const float> out, std::span<const float> lse) {
+void MergeInto(const AttendCall& call, std::span<const float> out, std::span<const float> lse,
+               int n_threads) {
   const auto dim_v = static_cast<std::size_t>(call.head_dim_v);
   const std::int64_t n_rows = call.n_tokens * call.n_heads;
-#pragma omp parallel for schedule(static) if (n_rows * call.head_dim_v >= kMinWorkToShare)
+  const int team = n_rows * call.head_dim_v >= kMinWorkToShare ? n_threads : 1;
+#pragma omp parallel for schedule(static) num_threads(team)
   for (std::int64_t row = 0; row < n_rows; ++row) {
     const auto at = static_cast<std::size_t>(row);
     float* const into = call.out + row / call.n_heads * call.out_token_stride +

@@ -66,8 +66,9 @@ struct AttendCall {
 void SetRowMajorOut(AttendCall& call, std::vector<float>& out, std::vector<float>& lse);
 
 // Merges what the same queries found in other keys into call.out and call.lse: out is [n_tokens,
-// n_heads, head_dim_v], lse [n_tokens, n_heads], both row-major.
-void MergeInto(const AttendCall& call, std::span<const float> out, std::span<const float> lse);
+// n_heads, head_dim_v], lse [n_tokens, n_heads], both row-major. At most n_threads work on it.
+void MergeInto(const AttendCall& call, std::span<const float> out, std::span<const float> lse,
+               int n_threads);
 
 // Scratch memory and threads for Attend; made once, used for every call, by one thread at a time.
 class Attender {

@@ -303,7 +303,7 @@ Status RemoteContext::Join(int, std::span<const AttendCall> calls) {
         kind == Kind::kAttended && has_out && reader.TakeAll(std::span(lse)) && reader.left() == 0;
     if (!whole) return Garbled(rank, "expected what it attended");
     std::transform(rounded.begin(), rounded.end(), out.begin(), FromBf16);
-    MergeInto(call, out, lse);
+    MergeInto(call, out, lse, model_->pass->n_threads());
   }
   return Ok();
 }

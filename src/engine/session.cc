@@ -103,8 +103,16 @@ std::vector<Step> QuerySteps(std::int64_t begin, std::int64_t end, std::int64_t 
   return steps;
 }
 
-// The first n tokens of a step; the rest stays in it.
-Step CutOff(Step& step, std::int64_t n) {
+// The first n tokens of a step, or about n; the rest stays in it. Parts of a step that has min_rows
+// tokens have as many: shorter ones would have other linear layers than the whole step, and what is
+// said would depend on how it was cut.
+Step CutOff(Step& step, std::int64_t n, std::int64_t min_rows) {
+  const std::int64_t all = step.tokens.size();
+  n = std::clamp<std::int64_t>(n, 1, all);
+  if (all >= min_rows) {
+    n = std::max(n, min_rows);
+    if (n < all && all - n < min_rows) n = all < 2 * min_rows ? all : all - min_rows;
+  }
   Step part = step;
   part.tokens.end = std::min(part.tokens.end, part.tokens.begin + n);
   if (part.tokens.end < step.tokens.end) step = StepsFrom({step}, part.tokens.end).front();
@@ -179,7 +187,7 @@ Status Session::Prefill(std::int64_t max_tokens, const std::stop_token& stop) {
   ContextState& context = *state.context;
   const auto start = Clock::now();
   Step rest = state.steps[state.next_step];
-  const Step step = CutOff(rest, std::clamp<std::int64_t>(max_tokens, 1, rest.tokens.size()));
+  const Step step = CutOff(rest, max_tokens, context.model->pass->min_rows());
   const auto tokens = std::span(state.prompt)
                           .subspan(step.tokens.begin, static_cast<std::size_t>(step.tokens.size()));
   const bool is_last = step.tokens.end == state.n_prompt();

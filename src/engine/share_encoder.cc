@@ -108,7 +108,7 @@ class Exchange : public OtherKeys {
       part.sinks = nullptr;  // once, among the own keys
       SetRowMajorOut(part, out_, lse_);
       forward_.Attend(theirs, layer, held, part, 0);
-      MergeInto(call, out_, lse_);
+      MergeInto(call, out_, lse_, forward_.n_threads());
     }
     return Ok();
   }

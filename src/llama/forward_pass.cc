@@ -17,6 +17,9 @@
 namespace aster {
 namespace {
 
+// So many queries take long between two barriers.
+constexpr std::int64_t kMinTokensOfAllThreads = 64;
+
 std::unique_ptr<LinearLayers> MakeLinear(const LlamaModel& model, const ForwardOptions& options) {
   using Linear = ModelOptions::Linear;
   using Precision = LinearLayers::Precision;
@@ -70,6 +73,8 @@ ForwardPass::ForwardPass(const LlamaModel& model, const ForwardOptions& options,
       crowd_(options.n_threads, UsableCpus()),
       attender_(kernels, options.n_threads),
       linear_(MakeLinear(model, options)) {}
+
+std::int64_t ForwardPass::min_rows() const { return linear_ != nullptr ? linear_->min_rows() : 1; }
 
 std::string_view ForwardPass::linear() const {
   if (linear_ == nullptr) return "ggml";
@@ -265,7 +270,7 @@ void ForwardPass::Attend(const KvStore& store, int layer, std::span<const KeyRan
   call.ranges = ranges;
   call.window = windows_[static_cast<std::size_t>(layer)];
   crowd_.Look();
-  call.n_threads = crowd_.n_threads_left();
+  if (call.n_tokens < kMinTokensOfAllThreads) call.n_threads = crowd_.n_threads_left();
   attender_.Attend(call);
 }
 

@@ -65,7 +65,8 @@ class ForwardPass {
 
   // Attends over ranges of a store for queries from elsewhere: `call` has queries, shapes,
   // positions and outputs; KV, ranges and window of the layer are filled in. `store_layer`: where
-  // the store has the layer's keys, if not under its own number.
+  // the store has the layer's keys, if not under its own number. A few queries, as a decode has,
+  // are left to the threads that others leave a CPU for.
   void Attend(const KvStore& store, int layer, std::span<const KeyRange> ranges, AttendCall call,
               int store_layer = -1);
 
@@ -77,7 +78,10 @@ class ForwardPass {
   int n_heads() const { return n_heads_; }  // of the first attention layer
   const Kernels& kernels() const { return attender_.kernels(); }
   std::string_view linear() const;  // as Model::linear
+  int n_threads() const { return options_.n_threads; }
   std::int64_t ubatch_size() const { return options_.ubatch_size; }
+  // Passes of fewer tokens have ggml's linear layers, which round otherwise; 1: all passes have.
+  std::int64_t min_rows() const;
 
   // Of the last Run.
   const Profile& profile() const { return profile_; }

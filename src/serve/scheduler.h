@@ -28,7 +28,8 @@ struct SchedulerOptions {
   double max_gap = 0.5;  // longest step of a prefill beside running answers, s; see kMinStep
 };
 
-// A step is at least so many tokens, however long that takes.
+// A step is at least so many tokens, however long that takes; more where Session::Prefill runs
+// more.
 inline constexpr std::int64_t kMinStep = 16;
 
 class Scheduler {

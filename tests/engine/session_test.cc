@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -318,6 +320,41 @@ TEST(Grammar, ThatCannotBeReadIsRefusedByAnAskToo) {
   const Result<Answer> answer = context->Ask(SomeTokens(5, 3), ask);
   ASSERT_FALSE(answer.ok());
   EXPECT_EQ(answer.error().kind, ErrorKind::kInvalidArgument);
+}
+
+// Sizes of the pieces in which a prompt of 250 + 256 + 99 tokens is run, in steps of 256.
+std::vector<std::int64_t> Pieces(ModelOptions::Linear linear, std::int64_t most) {
+  const TinyGgufFile file{TinyModel{}};
+  ModelOptions options;
+  options.n_threads = 1;
+  options.ubatch_size = 256;
+  options.linear = linear;
+  const Result<Model> model = Model::Load(file.path(), options);
+  if (!model) return {};
+  Result<Session> session = Session::Start(*model, Prompt(SomeTokens(250 + 256), SomeTokens(99, 3)),
+                                           Greedy(Attention::kDense));
+  std::vector<std::int64_t> pieces;
+  while (!session->prefilled()) {
+    const std::int64_t before = session->n_tokens();
+    if (!session->Prefill(most, {})) return {};
+    pieces.push_back(session->n_tokens() - before);
+  }
+  EXPECT_EQ(std::accumulate(pieces.begin(), pieces.end(), std::int64_t{0}), 250 + 256 + 99);
+  return pieces;
+}
+
+TEST(Prefill, InPiecesHasTheLinearLayersOfTheWhole) {
+  using Linear = ModelOptions::Linear;
+  if (Pieces(Linear::kOneDnn, 1000).empty()) GTEST_SKIP() << "built without oneDNN";
+  for (const int most : {1, 16, 47, 48, 60, 95, 96, 100, 203, 255, 256}) {
+    for (const std::int64_t n : Pieces(Linear::kOneDnn, most)) {
+      EXPECT_GE(n, 48) << most;  // fewer would be ggml's
+      EXPECT_LE(n, std::max(most, 95)) << most;
+    }
+    for (const std::int64_t n : Pieces(Linear::kGgml, most)) EXPECT_LE(n, most);
+  }
+  EXPECT_EQ(Pieces(Linear::kOneDnn, 60),
+            (std::vector<std::int64_t>{60, 60, 60, 76, 60, 60, 60, 70, 51, 48}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SessionTest,
