@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <exception>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "unicode.h"
 
@@ -56,22 +58,38 @@ double ScoreReferences(std::string_view prediction, std::span<const std::string>
   return static_cast<double>(n_found) / static_cast<double>(references.size());
 }
 
-std::string FirstSentence(const std::string& text) {
-  return text.substr(0, text.find_first_of(".\n"));
+// Up to a full stop, or to where a model goes on with an example of its own.
+std::string FirstSentence(std::string text) {
+  for (const char* end : {".", "<context>", "<example>"}) text = text.substr(0, text.find(end));
+  return text;
+}
+
+// The labels of a reference, which may be several with commas between; "n,w" is one, a path.
+std::vector<std::string> LabelsOf(const std::string& reference) {
+  constexpr std::size_t kPathSize = 3;
+  std::vector<std::string> labels(1);
+  for (const char c : reference) {
+    if (c == ',' && reference.size() > kPathSize) {
+      labels.emplace_back();
+    } else {
+      labels.back() += c;
+    }
+  }
+  return labels;
 }
 
 double ScoreLabel(const Task& task, std::string_view prediction, std::string_view reference,
                   std::string_view question) {
   const std::string asked = LowerCase(question);
-  const std::string text = LowerCase(FirstSentence(Cleaned(prediction)));
-  const std::string right = LowerCase(reference);
-  bool named = false;
+  const std::string text = FirstSentence(LowerCase(prediction));
+  const std::vector<std::string> right = LabelsOf(LowerCase(reference));
+  std::size_t n_named = 0;
   for (const std::string_view label : task.labels) {
     if (Holds(asked, label) || !Holds(text, label)) continue;
-    if (label != right) return 0;
-    named = true;
+    if (std::ranges::find(right, label) == right.end()) return 0;
+    ++n_named;
   }
-  return named ? 1 : 0;
+  return n_named == right.size() ? 1 : 0;
 }
 
 }  // namespace

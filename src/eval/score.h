@@ -14,8 +14,9 @@ namespace aster::eval {
 std::string LowerCase(std::string_view text);
 
 // A score in [0, 1]. RULER's scorers look for each reference anywhere in the prediction, blind to
-// case; several equal references count each. kLabel looks at the first sentence alone, and a label
-// that the question itself names is not looked for.
+// case; several equal references count each. BABILong's, kLabel, looks at the first sentence alone;
+// a label that the question itself names is not looked for, and a reference may be several labels
+// with commas between.
 // REQUIRES: references is not empty.
 double Score(const Task& task, std::string_view prediction, std::span<const std::string> references,
              std::string_view question);

@@ -3,9 +3,21 @@
 namespace aster::eval {
 namespace {
 
-constexpr std::string_view kPlaces[] = {"bathroom", "bedroom", "garden",
-                                        "hallway",  "kitchen", "office"};
-constexpr std::string_view kGifts[] = {"bill", "fred", "jeff", "mary", "apple", "football", "milk"};
+// What BABILong's answers may name, in lower case.
+using Label = std::string_view;
+constexpr Label kPlaces[] = {"bathroom", "bedroom", "garden", "hallway", "kitchen", "office"};
+constexpr Label kGifts[] = {"bill", "fred", "jeff", "mary", "apple", "football", "milk"};
+constexpr Label kYesOrNo[] = {"no", "yes"};
+constexpr Label kCounts[] = {"none", "one", "three", "two"};
+constexpr Label kCarried[] = {"apple", "football", "milk", "nothing"};
+constexpr Label kYesNoMaybe[] = {"maybe", "no", "yes"};
+constexpr Label kPlacesInTown[] = {"bedroom", "cinema", "kitchen", "office", "park", "school"};
+constexpr Label kAnimals[] = {"cat", "mouse", "sheep", "wolf"};
+constexpr Label kColours[] = {"gray", "green", "white", "yellow"};
+constexpr Label kPaths[] = {"e,e", "e,n", "e,s", "n,e", "n,n", "n,w",
+                            "s,e", "s,s", "s,w", "w,n", "w,s", "w,w"};
+constexpr Label kMotives[] = {"bedroom", "bored",   "garden", "hungry",
+                              "kitchen", "thirsty", "tired"};
 
 constexpr int kShort = 20;  // tokens of an answer of one word
 
@@ -28,6 +40,21 @@ constexpr Task kTasks[] = {
     {"qa3", "babilong", Scorer::kLabel, kShort, kPlaces},
     {"qa4", "babilong", Scorer::kLabel, kShort, kPlaces},
     {"qa5", "babilong", Scorer::kLabel, kShort, kGifts},
+    {"qa6", "babilong", Scorer::kLabel, kShort, kYesOrNo},
+    {"qa7", "babilong", Scorer::kLabel, kShort, kCounts},
+    {"qa8", "babilong", Scorer::kLabel, kShort, kCarried},
+    {"qa9", "babilong", Scorer::kLabel, kShort, kYesOrNo},
+    {"qa10", "babilong", Scorer::kLabel, kShort, kYesNoMaybe},
+    {"qa11", "babilong", Scorer::kLabel, kShort, kPlaces},
+    {"qa12", "babilong", Scorer::kLabel, kShort, kPlaces},
+    {"qa13", "babilong", Scorer::kLabel, kShort, kPlaces},
+    {"qa14", "babilong", Scorer::kLabel, kShort, kPlacesInTown},
+    {"qa15", "babilong", Scorer::kLabel, kShort, kAnimals},
+    {"qa16", "babilong", Scorer::kLabel, kShort, kColours},
+    {"qa17", "babilong", Scorer::kLabel, kShort, kYesOrNo},
+    {"qa18", "babilong", Scorer::kLabel, kShort, kYesOrNo},
+    {"qa19", "babilong", Scorer::kLabel, kShort, kPaths},
+    {"qa20", "babilong", Scorer::kLabel, kShort, kMotives},
 };
 
 }  // namespace

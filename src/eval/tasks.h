@@ -1,5 +1,5 @@
-// The tasks that are known by name: RULER's 13 (arXiv 2404.06654) and BABILong's first five
-// (arXiv 2406.10149).
+// The tasks that are known by name: RULER's 13 (arXiv 2404.06654) and BABILong's 20 (arXiv
+// 2406.10149).
 #pragma once
 
 #include <span>
@@ -10,7 +10,7 @@ namespace aster::eval {
 enum class Scorer {
   kAll,    // the share of the references that the answer holds
   kAny,    // whether it holds one of them
-  kLabel,  // whether the answer's first sentence names the right label and no other
+  kLabel,  // whether the answer's first sentence names the right labels and no other
 };
 
 struct Task {

@@ -32,7 +32,7 @@ struct LabelCase {
   double score;
 };
 
-TEST(Score, ALabelCountsWhenItAloneIsNamedInTheFirstSentence) {
+TEST(Score, LabelsCountWhenTheyAloneAreNamedInTheFirstSentence) {
   const LabelCase cases[] = {
       {"qa1", "Where is Mary?", " The kitchen.", "kitchen", 1},
       {"qa1", "Where is Mary?", "KITCHEN", "kitchen", 1},
@@ -44,6 +44,17 @@ TEST(Score, ALabelCountsWhenItAloneIsNamedInTheFirstSentence) {
       {"qa4", "What is north of the office?", "North of the office is the garden", "garden", 1},
       {"qa5", "What did Fred give to Bill?", "Fred gave Bill the milk", "milk", 1},
       {"qa5", "Who gave the milk to Bill?", "Fred or Jeff", "fred", 0},
+      {"qa1", "Where is Mary?", "Answer:\nthe kitchen", "kitchen", 1},
+      {"qa1", "Where is Mary?", "the kitchen\n<example> the garden", "kitchen", 1},
+      {"qa1", "Where is Mary?", "the kitchen <CONTEXT> the garden", "kitchen", 1},
+      {"qa7", "How many things does Mary carry?", "None", "none", 0},  // "one" is in it
+      {"qa8", "What does Mary carry?", "The apple and the milk", "apple,milk", 1},
+      {"qa8", "What does Mary carry?", "The milk, the apple", "apple,milk", 1},
+      {"qa8", "What does Mary carry?", "The apple", "apple,milk", 0},
+      {"qa8", "What does Mary carry?", "Apple, milk and football", "apple,milk", 0},
+      {"qa8", "What does Mary carry?", "The apple and the milk", "apple", 0},
+      {"qa19", "How do you go from the hall to the park?", "n,w", "n,w", 1},
+      {"qa19", "How do you go from the hall to the park?", "north, then west", "n,w", 0},
   };
   for (const LabelCase& c : cases) {
     EXPECT_EQ(Score(FindTask(c.task), c.prediction, std::vector<std::string>{c.target}, c.question),
