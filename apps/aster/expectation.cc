@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 
 #include "embedded/accuracy_table.h"
 
@@ -12,6 +14,16 @@ constexpr const char* kNotMeasured = "what that keeps of dense's accuracy was no
 
 std::string Percent(const nlohmann::json& value) {
   return std::to_string(std::lround(value.get<double>()));
+}
+
+// Of "MODEL LENGTH" each.
+std::size_t CountModels(const nlohmann::json& runs) {
+  std::set<std::string> models;
+  for (const auto& run : runs) {
+    const auto name = run.get<std::string>();
+    models.insert(name.substr(0, name.rfind(' ')));
+  }
+  return models.size();
 }
 
 }  // namespace
@@ -26,7 +38,7 @@ std::string Expectation(const Plan& plan) {
     const auto& kept = row.at("kept");
     return "expect " + Percent(kept.at(0)) + " % (" + Percent(kept.at(1)) + " to " +
            Percent(kept.at(2)) + ") of dense's " + table.at("benchmark").get<std::string>() +
-           " score";
+           " score, as seen on " + std::to_string(CountModels(row.at("of"))) + " small models";
   }
   return kNotMeasured;
 }

@@ -24,7 +24,7 @@ Commands:
 
 inline constexpr const char* kTopFooter =
     R"(Example:
-  aster ask -f book.txt -q "Who stole the bicycle?"
+  aster ask -m model.gguf -f book.txt -q "Who stole the bicycle?"
 
 Exit codes: 0 done; 1 a file, a model, memory or the output failed; 2 wrong usage;
 130, 143 stopped by SIGINT (Ctrl-C), SIGTERM.)";
@@ -46,7 +46,7 @@ inline constexpr const char* kAskFooter =
   document, of a later one without.
 
 Examples:
-  aster ask -f book.txt -q "Who stole the bicycle?"
+  aster ask -m model.gguf -f book.txt -q "Who stole the bicycle?"
   aster ask -f a.txt -f b.txt -q "What do they agree on?" -q "Where do they differ?"
   pdftotext paper.pdf - | aster ask -q "Sum up the method." --attention star --block-size 4K
   aster ask -m model.gguf -f log.txt -q "What failed first?" --temp 0 --json)";
@@ -62,7 +62,7 @@ inline constexpr const char* kChatFooter =
     R"(--json prints one object a turn; `aster ask --help` lists its fields.
 
 Examples:
-  aster chat -f book.txt
+  aster chat -m model.gguf -f book.txt
   aster chat -m model.gguf -f report.txt --attention star --system "Be brief.")";
 
 inline constexpr const char* kBenchHelp =
@@ -142,7 +142,7 @@ inline constexpr const char* kTokenizeFooter =
 
 Examples:
   aster tokenize "Hello world"
-  aster tokenize -f book.txt --count)";
+  aster tokenize -m model.gguf -f book.txt --count)";
 
 inline constexpr const char* kModelHelp =
     R"(Usage: aster model list [--json]

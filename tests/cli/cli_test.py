@@ -193,7 +193,7 @@ class Streams(Case):
         self.assertEqual((ended.code, ended.out), (0, "Because.\n"), ended)
         lines = ended.err.splitlines()
         self.assertRegex(lines[0], r"^aster: 4,508 tokens of context; star attention: \d+ blocks of .*"
-                         r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score$")
+                         r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models$")
         self.assertRegex(lines[1], r"^aster: KV memory [\d.]+ MB of [\d.]+ \w+ available$")
         self.assertRegex(lines[-1], r"^aster: TTFT .* prefill .* tokens/s, decode .* tokens/s, KV "
                                     r"[\d.]+ MB, fake, 1 thread$")
@@ -201,9 +201,9 @@ class Streams(Case):
 
     def test_the_plan_says_what_accuracy_to_expect_where_it_was_measured(self):
         for arguments, said in [
-            (["--block-size", "1200"], r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score$"),
+            (["--block-size", "1200"], r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models$"),
             (["--block-size", "16"], "; what that keeps of dense's accuracy was not measured$"),
-            ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score$"),
+            ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models$"),
             (["--window", "0"], r"blocks of 1,280, anchor 1,280, \d+ % .*; expect "),
             (["--block-size", "768", "--window", "2"], "not measured$"),
             (["--block-size", "1200", "--anchor-size", "2400"], "not measured$"),
