@@ -148,6 +148,7 @@ class Context {
 
  private:
   friend class Session;
+  friend std::int64_t KvBytesOnlyIn(std::span<const Context* const> contexts);
   explicit Context(std::unique_ptr<internal::ContextState> state);
   std::unique_ptr<internal::ContextState> state_;
 };
@@ -155,6 +156,10 @@ class Context {
 // Bytes of the KV stores of all contexts and sessions of this process; what several share counts
 // once.
 std::int64_t KvBytesInUse();
+
+// Of them, what would be given back if these contexts went; none of Attention::kLlama. Meanwhile no
+// context or session that shares with them may be made or go.
+std::int64_t KvBytesOnlyIn(std::span<const Context* const> contexts);
 
 // Bytes that the KV store of n_tokens tokens takes, whole pages.
 std::int64_t PredictKvBytes(const Model& model, std::int64_t n_tokens);

@@ -211,7 +211,8 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   const std::int64_t room = std::max<std::int64_t>(options.reserve_tokens, 0);
   const Attention attention = plan->attention;
   const bool may_spread = attention == Attention::kStar || attention == Attention::kRing;
-  std::unique_lock<std::mutex> talk;
+  std::unique_ptr<ContextState> state;
+  std::unique_lock<std::mutex> talk;  // goes before the state, which tells other hosts to forget
   SpreadChoice choice;
   if (shared->hosts != nullptr && may_spread) {
     talk = std::unique_lock(shared->hosts->talk);
@@ -225,7 +226,7 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   const std::int64_t n_own = own.n_held() + room;
   if (Status status = CheckMemory(*shared, n_own, 0); !status) return status.error();
 
-  auto state = std::make_unique<ContextState>(shared, std::move(*plan));
+  state = std::make_unique<ContextState>(shared, std::move(*plan));
   if (attention == Attention::kLlama) {
     Result<std::unique_ptr<StockPass>> stock =
         StockPass::Make(*shared->llama, shared->options, n + room);
@@ -246,10 +247,7 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   } else {
     encoded = EncodeAlone(*state, tokens, choice.shares, at, options.stop);
   }
-  if (!encoded) {
-    if (talk) talk.unlock();  // the other hosts are told to forget
-    return encoded.error();
-  }
+  if (!encoded) return encoded.error();
   if (state->stock == nullptr) state->Take(tokens, own.held);
   state->encode_seconds = meter.seconds();
   return Context(std::move(state));
@@ -329,6 +327,12 @@ Context& Context::operator=(Context&&) noexcept = default;
 Context::~Context() = default;
 
 std::int64_t KvBytesInUse() { return KvStore::BytesInUse(); }
+
+std::int64_t KvBytesOnlyIn(std::span<const Context* const> contexts) {
+  std::vector<const KvStore*> stores;
+  for (const Context* context : contexts) stores.push_back(&context->state_->store());
+  return KvStore::BytesOnlyIn(stores);
+}
 
 std::int64_t PredictKvBytes(const Model& model, std::int64_t n_tokens) {
   return KvStore::PredictBytes(model.state_->pass->layers(), n_tokens);

@@ -8,6 +8,7 @@
 #include <limits>
 #include <new>
 #include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
@@ -149,6 +150,7 @@ class KvStore::Page {
   Page& operator=(const Page&) = delete;
 
   std::uint16_t* elements() const { return elements_; }
+  std::int64_t bytes() const { return static_cast<std::int64_t>(n_bytes_); }
   static inline std::atomic<std::int64_t> bytes_in_use = 0;
 
  private:
@@ -157,6 +159,17 @@ class KvStore::Page {
 };
 
 std::int64_t KvStore::BytesInUse() { return Page::bytes_in_use; }
+
+std::int64_t KvStore::BytesOnlyIn(std::span<const KvStore* const> stores) {
+  std::unordered_map<const Page*, long> n_held;
+  std::int64_t bytes = 0;
+  for (const KvStore* store : stores) {
+    for (const std::shared_ptr<Page>& page : store->held_) {
+      if (page != nullptr && ++n_held[page.get()] == page.use_count()) bytes += page->bytes();
+    }
+  }
+  return bytes;
+}
 
 KvStore::KvStore(std::vector<LayerShape> layers)
     : layers_(std::move(layers)), page_elements_(PageElements(layers_)) {

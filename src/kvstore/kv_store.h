@@ -89,6 +89,9 @@ class KvStore {
   std::int64_t bytes() const;  // of the pages held, shared ones too
   // Of all pages of all stores of this process, each once.
   static std::int64_t BytesInUse();
+  // Of pages that no store has but these: what is given back when all of them go. While it runs no
+  // store that shares pages with them may be made or go.
+  static std::int64_t BytesOnlyIn(std::span<const KvStore* const> stores);
 
  private:
   class Page;  // one mapping of the system's, counted

@@ -169,11 +169,11 @@ ContextInfo ContextStore::KeepNamed(const std::string& tenant, Context context, 
 
 bool ContextStore::MakeRoom(std::int64_t bytes, std::int64_t promised) {
   const std::lock_guard lock(mutex_);
-  std::int64_t idle = 0;  // at most: contexts may share pages
+  std::vector<const Context*> idle;
   for (const Entry& entry : entries_) {
-    if (entry.n_pins == 0) idle += entry.context.kv_bytes();
+    if (entry.n_pins == 0) idle.push_back(&entry.context);
   }
-  if (KvBytesInUse() + promised + bytes - idle > limit_bytes_) return false;
+  if (KvBytesInUse() + promised + bytes - KvBytesOnlyIn(idle) > limit_bytes_) return false;
   while (KvBytesInUse() + promised + bytes > limit_bytes_) {
     auto oldest = entries_.end();
     for (auto at = entries_.begin(); at != entries_.end(); ++at) {

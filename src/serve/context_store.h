@@ -71,7 +71,8 @@ class ContextStore {
   ContextInfo KeepNamed(const std::string& tenant, Context context, ContextInfo info);
 
   // Lets contexts go, those used longest ago first, until `bytes` more fit beside `promised` ones.
-  // False when they do not even then; then none goes for nothing, as far as can be told before.
+  // False when they would not even if all went that nobody uses; then none goes. REQUIRES: no
+  // session is made or goes meanwhile.
   bool MakeRoom(std::int64_t bytes, std::int64_t promised);
 
   // While a request uses a named context it is not idle.

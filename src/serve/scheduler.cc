@@ -14,6 +14,14 @@ using Phase = TicketState::Phase;
 constexpr std::int64_t kFirstStep = 64;
 
 ApiError Busy(std::string message) { return {503, std::move(message), {}}; }
+ApiError Broken(const char* why) { return {500, std::string("the server failed: ") + why, {}}; }
+
+void End(Ticket& ticket, ApiError error) {
+  ticket.Write([&](TicketState& state) {
+    state.phase = Phase::kFailed;
+    state.error = std::move(error);
+  });
+}
 
 std::int64_t CommonStart(const std::vector<Token>& a, const std::vector<Token>& b) {
   return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
@@ -29,6 +37,7 @@ struct Scheduler::Running {
   Clock::time_point started = Clock::now();
   Clock::time_point first_token;
   bool context_kept = false;
+  std::int64_t n_kept = 0;  // tokens of it that were put into the store for others that wait
   bool over = false;
 
   bool is_prefilling() const { return !over && !sessions.front().prefilled(); }
@@ -134,28 +143,40 @@ std::int64_t Scheduler::n_waiting() const {
 
 void Scheduler::Loop() {
   while (true) {
-    {
-      std::unique_lock lock(mutex_);
-      Admit();
-      if (running_.empty()) {
-        idle_.notify_all();
-        if (ending_ && waiting_.empty()) return;
-        // A client may leave while it waits for room: looked at now and then.
-        work_.wait_for(lock, std::chrono::milliseconds(waiting_.empty() ? 1000 : 100));
-        continue;
-      }
-    }
+    bool runs = true;
     try {
-      DecodePass();
-      PrefillStep();
-    } catch (const std::exception& e) {  // no memory, or a library's: none of the requests is sound
-      for (const auto& running : running_) {
-        if (!running->over)
-          Fail(*running, {500, std::string("the server failed: ") + e.what(), {}});
-      }
+      runs = Turn();
+    } catch (const std::exception& e) {  // no memory, or a library's
+      FailAll(e.what());
     }
-    RemoveFinished();
+    if (runs) continue;
+    std::unique_lock lock(mutex_);
+    idle_.notify_all();
+    if (ending_ && waiting_.empty()) return;
+    // A client may leave while it waits for room: looked at now and then.
+    work_.wait_for(lock, std::chrono::milliseconds(waiting_.empty() ? 1000 : 100));
   }
+}
+
+bool Scheduler::Turn() {
+  {
+    const std::lock_guard lock(mutex_);
+    Admit();
+    if (running_.empty()) return false;
+  }
+  DecodePass();
+  PrefillStep();
+  RemoveFinished();
+  return true;
+}
+
+void Scheduler::FailAll(const char* why) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& running : running_) {
+    if (!running->over) Fail(*running, Broken(why));
+  }
+  running_.clear();
+  blocked_ = false;
 }
 
 std::int64_t Scheduler::Promised() const {
@@ -173,20 +194,25 @@ std::int64_t Scheduler::Promised() const {
   return bytes;
 }
 
-// A prompt whose start another request of the tenant is encoding waits for that.
-bool Scheduler::MayStart(const Ticket& ticket) const {
-  std::int64_t soon = 0;
+// A prompt whose start another request of the tenant is encoding waits until that is there, and not
+// for what follows it.
+bool Scheduler::MayStart(const Ticket& ticket) {
+  constexpr std::int64_t kWorthWaiting = 256;
   for (const auto& running : running_) {
     const Job& other = running->ticket->job;
     if (!running->is_prefilling() || other.tenant != ticket.job.tenant) continue;
-    const std::int64_t common = CommonStart(other.prompt.tokens, ticket.job.prompt.tokens);
-    soon = std::max(soon, std::min(common, other.prompt.n_context));
+    const std::int64_t common = std::min(CommonStart(other.prompt.tokens, ticket.job.prompt.tokens),
+                                         other.prompt.n_context);
+    if (common < kWorthWaiting || running->n_kept >= common) continue;
+    const std::int64_t now =
+        store_.Reusable(ticket.job.tenant, ticket.job.prompt, ticket.job.options.plan);
+    if (now + kWorthWaiting > common) continue;
+    const Session& session = running->sessions.front();
+    if (session.n_tokens() < common) return false;
+    running->n_kept = session.n_tokens();
+    if (Result<Context> start = session.Snapshot()) store_.Keep(other.tenant, std::move(*start));
   }
-  constexpr std::int64_t kWorthWaiting = 256;
-  if (soon < kWorthWaiting) return true;
-  const std::int64_t now =
-      store_.Reusable(ticket.job.tenant, ticket.job.prompt, ticket.job.options.plan);
-  return now + kWorthWaiting > soon;
+  return true;
 }
 
 void Scheduler::Admit() {
@@ -207,15 +233,19 @@ void Scheduler::Admit() {
   for (auto at = waiting_.begin(); at != waiting_.end();) {
     const std::shared_ptr<Ticket>& ticket = *at;
     if (n_sessions + ticket->job.n_answers > options_.max_running) return;
-    if (!MayStart(*ticket)) {
-      ++at;
-      continue;
+    try {
+      if (!MayStart(*ticket)) {
+        ++at;
+        continue;
+      }
+      if (blocked_) return;
+      const std::size_t n_before = running_.size();
+      blocked_ = !LetIn(ticket);
+      if (blocked_) return;  // for want of memory: those behind it wait too
+      if (running_.size() > n_before) n_sessions += ticket->job.n_answers;
+    } catch (const std::exception& e) {
+      End(*ticket, Broken(e.what()));
     }
-    if (blocked_) return;
-    const std::size_t n_before = running_.size();
-    blocked_ = !LetIn(ticket);
-    if (blocked_) return;  // for want of memory: those behind it wait too
-    if (running_.size() > n_before) n_sessions += ticket->job.n_answers;
     at = waiting_.erase(at);
   }
 }
@@ -224,10 +254,7 @@ bool Scheduler::LetIn(const std::shared_ptr<Ticket>& ticket) {
   const Job& job = ticket->job;
   ApiResult<Session> session = store_.Start(job.tenant, job.context_id, job.prompt, job.options);
   if (const ApiError* error = ErrorOf(session)) {
-    ticket->Write([error](TicketState& state) {
-      state.phase = Phase::kFailed;
-      state.error = *error;
-    });
+    End(*ticket, *error);
     return true;
   }
   auto running = std::make_unique<Running>();
@@ -238,16 +265,18 @@ bool Scheduler::LetIn(const std::shared_ptr<Ticket>& ticket) {
   running->bytes_before = std::max<std::int64_t>(
       PredictKvBytes(model_, first.n_reused()) - PredictKvBytes(model_, 1), 0);
   running->promised = BytesOf(job) - running->bytes_before;
+  const std::int64_t taken = PredictKvBytes(model_, first.n_reused()) - running->bytes_before;
   store_.Pin(job.context_id, 1);
-  if (!store_.MakeRoom(running->promised, Promised())) {
+  if (!store_.MakeRoom(running->promised - taken, Promised())) {
     store_.Pin(job.context_id, -1);
     if (!running_.empty()) return false;
-    ticket->Write([&](TicketState& state) {
-      state.phase = Phase::kFailed;
-      state.error = Busy("the request needs " + std::to_string(running->promised) +
-                         " more bytes of KV memory; what is in use leaves less of " +
-                         std::to_string(store_.limit_bytes()));
-    });
+    // Nothing else runs, so it would never fit: its context is what is left.
+    End(*ticket, {400,
+                  "the request needs " + std::to_string(running->promised) +
+                      " bytes of KV memory beside the context that it goes on from, but the "
+                      "server's --kv-memory is " +
+                      std::to_string(store_.limit_bytes()),
+                  {}});
     return true;
   }
   metrics_.queue.Observe(SecondsSince(ticket->submitted));
@@ -322,9 +351,9 @@ void Scheduler::AfterPrefill(Running& running) {
   metrics_.ttft.Observe(SecondsSince(running.ticket->submitted));
   for (int i = 1; i < job.n_answers; ++i) {
     AskOptions options = job.options.answer;
-    if (options.sampling.seed != 0xFFFFFFFFu) {
-      options.sampling.seed += static_cast<std::uint32_t>(i);
-    }
+    constexpr std::uint32_t kRandom = 0xFFFFFFFFu;  // each answer has one of its own anyway
+    std::uint32_t& seed = options.sampling.seed;
+    if (seed != kRandom) seed = (std::uint64_t{seed} + static_cast<std::uint64_t>(i)) % kRandom;
     Result<Session> branch = running.sessions.front().Branch(options);
     if (!branch) return Fail(running, FromError(branch.error()));
     running.sessions.push_back(std::move(*branch));
@@ -410,7 +439,6 @@ void Scheduler::RemoveFinished() {
 
 void Scheduler::Finish(Running& running) {
   const Job& job = running.ticket->job;
-  running.over = true;
   std::optional<ContextInfo> made;
   for (Session& session : running.sessions) {
     Result<Context> context = session.Snapshot();
@@ -426,7 +454,6 @@ void Scheduler::Finish(Running& running) {
     info.n_reused = session.n_reused();
     made = store_.KeepNamed(job.tenant, std::move(*context), std::move(info));
   }
-  store_.Pin(job.context_id, -1);
   for (const Session& session : running.sessions) {
     const Answer& answer = session.answer();
     const auto n = answer.tokens.size();
@@ -438,6 +465,8 @@ void Scheduler::Finish(Running& running) {
   const bool was_cut = running.ticket->stop().stop_requested();
   if (was_cut) ++metrics_.cancelled;
   if (job.options.wants_answer) Publish(running);
+  running.over = true;
+  store_.Pin(job.context_id, -1);
   running.ticket->Write([&](TicketState& state) {
     state.made = std::move(made);
     state.progress = running.sessions.front().progress();
@@ -450,10 +479,7 @@ void Scheduler::Finish(Running& running) {
 void Scheduler::Fail(Running& running, ApiError error) {
   running.over = true;
   store_.Pin(running.ticket->job.context_id, -1);
-  running.ticket->Write([&](TicketState& state) {
-    state.phase = Phase::kFailed;
-    state.error = std::move(error);
-  });
+  End(*running.ticket, std::move(error));
 }
 
 }  // namespace aster::serve

@@ -54,9 +54,12 @@ class Scheduler {
   struct Running;  // a ticket that was let in, and its sessions
 
   void Loop();
+  bool Turn();  // false: nothing runs
+  // After a failure that tells nothing of what is sound: ends all.
+  void FailAll(const char* why);
   // Lets waiting requests in while there is room. With mutex_ held.
   void Admit();
-  bool MayStart(const Ticket& ticket) const;
+  bool MayStart(const Ticket& ticket);
   std::int64_t QueueBefore(const Ticket& ticket) const;
   // False: not now.
   bool LetIn(const std::shared_ptr<Ticket>& ticket);

@@ -438,6 +438,24 @@ TEST(KvStore, AMappingThatTheSystemRefusesIsAnErrorAndKeepsWhatWasHeld) {
 }
 #endif
 
+TEST(KvStore, KnowsWhatGoesWithSeveralThatShare) {
+  const std::vector<LayerShape> layers(2, {2, 16, 16});
+  const std::int64_t page = KvStore::PredictBytes(layers, 1);
+  KvStore first(layers);
+  Append(first, 0, 4 * kPage);
+  first.set_size(4 * kPage);
+  const auto fork = first.Fork(3 * kPage + 1);  // a page of its own
+  ASSERT_TRUE(fork.ok());
+  const KvStore* const both[] = {&first, fork->get()};
+  EXPECT_EQ(KvStore::BytesOnlyIn(both), 5 * page);
+  EXPECT_EQ(KvStore::BytesOnlyIn(std::span(both).first(1)), page);
+  EXPECT_EQ(KvStore::BytesOnlyIn(std::span(both).last(1)), page);
+  const auto third = first.Fork(2 * kPage);
+  ASSERT_TRUE(third.ok());
+  EXPECT_EQ(KvStore::BytesOnlyIn(both), 3 * page);
+  EXPECT_EQ(KvStore::BytesOnlyIn({}), 0);
+}
+
 TEST(KvStore, GivesItsMemoryBackToTheSystem) {
   const std::vector<LayerShape> layers(4, {8, 128, 128});
   constexpr std::int64_t kTokens = 4 * kPage;  // 16 MiB

@@ -181,6 +181,22 @@ TEST_F(SchedulerTest, AShortQuestionIsNotStuckBehindALongContext) {
   EXPECT_FALSE(slow->Read([](const TicketState& state) { return state.is_over(); }));
 }
 
+TEST_F(SchedulerTest, NorBehindOneThatStartsAsItDoes) {
+  Parts parts = Make();
+  const std::vector<Token> start = SomeTokens(600, 9);
+  std::vector<Token> document = start, short_one = start;
+  for (const Token token : SomeTokens(3400, 7)) document.push_back(token);
+  for (const Token token : SomeTokens(5, 3)) short_one.push_back(token);
+  const auto slow = MustSubmit(parts.scheduler, ContextJob(document));
+  WaitFor(*slow, [](const TicketState& state) { return state.progress.n_done > 0; });
+  Job job = MakeJob(short_one, SomeTokens(4, 5), 1);
+  const auto quick = MustSubmit(parts.scheduler, job);
+  const TicketState done = Finished(*quick);
+  EXPECT_EQ(done.phase, Phase::kDone);
+  EXPECT_GE(done.n_reused, 600);  // and it waited for what they share
+  EXPECT_FALSE(slow->Read([](const TicketState& state) { return state.is_over(); }));
+}
+
 TEST_F(SchedulerTest, TheQueueIsBounded) {
   Parts parts = Make(std::int64_t{1} << 30, {1, 1, 0.05});
   const auto running = MustSubmit(parts.scheduler, MakeJob({}, SomeTokens(5, 3), 3000));
@@ -222,6 +238,23 @@ TEST_F(SchedulerTest, WhatWaitsForMemoryTakesNoContextInVainAndHoldsUpNobodyOnce
   EXPECT_FALSE(running->Read([](const TicketState& state) { return state.is_over(); }));
   running->Cancel();
   Finished(*running);
+}
+
+// What runs shares its pages with the context that it left in the store: letting that go gives
+// nothing.
+TEST_F(SchedulerTest, AContextThatSharesWithWhatRunsIsNoRoom) {
+  Parts parts = Make(Pages(18));
+  const ContextInfo kept =
+      *Finished(*MustSubmit(parts.scheduler, ContextJob(SomeTokens(700, 5)))).made;  // 3 pages
+  const auto running =  // 5 pages of context, kept too, and as many promised
+      MustSubmit(parts.scheduler, MakeJob(SomeTokens(1500, 8), SomeTokens(5, 3), 1000));
+  WaitFor(*running, [](const TicketState& state) { return state.phase == Phase::kAnswer; });
+  const auto large = MustSubmit(parts.scheduler, MakeJob(SomeTokens(1800, 6), SomeTokens(5, 3), 1));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // it was looked at
+  EXPECT_TRUE(parts.store.Find("", kept.id).has_value());
+  EXPECT_EQ(large->Read([](const TicketState& state) { return state.phase; }), Phase::kWaiting);
+  running->Cancel();
+  EXPECT_EQ(Finished(*large).phase, Phase::kDone);
 }
 
 TEST_F(SchedulerTest, WhatCanNeverFitIsRefusedWithBothNumbers) {
