@@ -79,7 +79,8 @@ void AddMany(CLI::App& app, ServeOptions& serve) {
            "a whole number from 0 to 10000", Whole(0, 10000, serve.queue));
   AddValue(app, "--max-gap", "SECONDS",
            "How long an answer may stand still while another request's\n"
-           "context is encoded. Default: 0.5.",
+           "context is encoded, or as long as 48 to 95 tokens take,\n"
+           "whichever is more. Default: 0.5.",
            "a number from 0.01 to 60", Seconds(0.01, 60, serve.max_gap));
   AddValue(app, "--max-body", "SIZE", "Largest body of a request. Default: 64M.",
            "a size of at least 1K, such as 64M", Bytes(1 << 10, serve.max_body));

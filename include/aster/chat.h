@@ -21,6 +21,7 @@ struct ChatRequest {
   std::string messages;              // a JSON array; contents are strings, or null
   std::string tools;                 // a JSON array; empty: none
   std::string tool_choice = "auto";  // "auto", "none" or "required"
+  std::string tool;                  // the one that is required; empty: any
   bool parallel_tool_calls = true;
   std::string json_schema;  // what the answer must be; empty: anything
   // The end of the last user message, where the context ends; empty: before that message.

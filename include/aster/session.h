@@ -56,7 +56,7 @@ class Session {
                                Reuse reuse = {});
 
   // Runs the next tokens of the prompt, at most max_tokens of them, or more where fewer would be
-  // computed by other linear layers than the whole (below 96, or twice as many as max_sessions).
+  // computed by other linear layers than the whole (below 96).
   // The last ones also give the answer's first token. Errors: kCancelled (nothing of this step
   // counts) and kWorld. REQUIRES: !prefilled().
   Status Prefill(std::int64_t max_tokens, const std::stop_token& stop);

@@ -186,13 +186,18 @@ Result<ChatAnswer> ChatReader::Read(std::string_view text, bool partial) const {
 Result<ChatPrompt> LlamaModel::BuildChat(const ChatRequest& request) const {
   Result<common_chat_templates_inputs> inputs = InputsOf(*this, request);
   if (!inputs) return inputs.error();
-  const Result<common_chat_params> params = Apply(*this, *inputs);
+  Result<common_chat_params> params = Apply(*this, *inputs);
   if (!params) return params.error();
-  const Result<std::size_t> cut =
-      FindCut(*this, std::move(*inputs), params->prompt, request.question);
+  const Result<std::size_t> cut = FindCut(*this, *inputs, params->prompt, request.question);
   if (!cut) return cut.error();
   Result<Model::Prompt> prompt = CutPrompt(params->prompt, *cut);
   if (!prompt) return prompt.error();
+  if (!request.tool.empty()) {
+    // The prompt has all tools, as earlier ones had; what is held to is the form of the one.
+    std::erase_if(inputs->tools, [&](const auto& tool) { return tool.name != request.tool; });
+    params = Apply(*this, *inputs);
+    if (!params) return params.error();
+  }
 
   ChatPrompt chat;
   chat.prompt = std::move(*prompt);

@@ -28,9 +28,7 @@ std::unique_ptr<LinearLayers> MakeLinear(const LlamaModel& model, const ForwardO
   Precision precision = LinearLayers::BestPrecision();
   if (options.linear == Linear::kOneDnnF32) precision = Precision::kF32;
   if (options.linear == Linear::kOneDnnBf16) precision = Precision::kBf16;
-  const std::int64_t min_rows =
-      std::max<std::int64_t>(LinearLayers::kMinRows, options.max_parts + 1);
-  return LinearLayers::Make({options.n_threads, precision, model.path(), min_rows});
+  return LinearLayers::Make({options.n_threads, precision, model.path()});
 }
 
 llama_context_params ContextParams(const ForwardOptions& options) {
@@ -74,7 +72,9 @@ ForwardPass::ForwardPass(const LlamaModel& model, const ForwardOptions& options,
       attender_(kernels, options.n_threads),
       linear_(MakeLinear(model, options)) {}
 
-std::int64_t ForwardPass::min_rows() const { return linear_ != nullptr ? linear_->min_rows() : 1; }
+std::int64_t ForwardPass::min_rows() const {
+  return linear_ != nullptr ? LinearLayers::kMinRows : 1;
+}
 
 std::string_view ForwardPass::linear() const {
   if (linear_ == nullptr) return "ggml";
@@ -215,8 +215,12 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
     TruncateAll(parts, before);
     return status.error();
   }
-  // The peak of memory is the end of a long answer, which has no use for the panel.
-  if (linear_ != nullptr && n < linear_->min_rows()) linear_->Release();
+  // A decode has ggml's linear layers however many sessions there are: what one of them says must
+  // not depend on that. The peak of memory is the end of a long answer, which has no use for the
+  // panel.
+  const bool is_decode = n == std::ssize(parts) && n_outputs == n;
+  LinearLayers* const linear = is_decode ? nullptr : linear_.get();
+  if (linear_ != nullptr && n < min_rows()) linear_->Release();
 
   ServedStep step;
   step.parts = parts;
@@ -232,7 +236,6 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
 
   // A decode meets a barrier every few microseconds; a prefill's parts are long and shared out as
   // threads come free, so there more threads are a larger share of the machine.
-  const bool is_decode = n == std::ssize(parts) && n_outputs == n;
   if (is_decode) {
     crowd_.Look();
     step.n_threads = crowd_.n_threads_left();
@@ -243,7 +246,7 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
   const TokenBatch batch(tokens, parts, n_outputs);
   int result = 0;
   {
-    const DeviceScope scope(&step, linear_.get());
+    const DeviceScope scope(&step, linear);
     llama_memory_clear(llama_get_memory(context_), false);
     llama_set_abort_callback(context_, StopRequested, &step);
     result = llama_decode(context_, batch.get());

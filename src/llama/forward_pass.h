@@ -80,7 +80,7 @@ class ForwardPass {
   std::string_view linear() const;  // as Model::linear
   int n_threads() const { return options_.n_threads; }
   std::int64_t ubatch_size() const { return options_.ubatch_size; }
-  // Passes of fewer tokens have ggml's linear layers, which round otherwise; 1: all passes have.
+  // Prefills of fewer tokens have ggml's linear layers, which round otherwise; 1: all have.
   std::int64_t min_rows() const;
 
   // Of the last Run.

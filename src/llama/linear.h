@@ -25,9 +25,6 @@ class LinearLayers {
     int n_threads = 1;
     Precision precision = Precision::kF32;
     std::string model_path;  // where weights that lie repacked in memory are read from
-    // Fewer rows than this are ggml's. More than sessions decode together: else what one of them
-    // says would depend on how many there are.
-    std::int64_t min_rows = kMinRows;
   };
 
   // Null in a build without oneDNN.
@@ -38,8 +35,7 @@ class LinearLayers {
   virtual ~LinearLayers() = default;
 
   virtual Precision precision() const = 0;
-  virtual std::int64_t min_rows() const = 0;
-  // A MUL_MAT node of a plain weight [k, m] and enough f32 rows [k, n].
+  // A MUL_MAT node of a plain weight [k, m] and f32 rows [k, n], at least kMinRows.
   virtual bool Serves(const ggml_tensor* op) = 0;
   // Computes dst [m, n] = weight^T x rows; empty, or why it could not be done: the model's file was
   // cut or replaced since it was loaded. REQUIRES: Serves(op).

@@ -86,12 +86,11 @@ class OneDnnLinear : public LinearLayers {
   }
 
   Precision precision() const override { return options_.precision; }
-  std::int64_t min_rows() const override { return options_.min_rows; }
 
   bool Serves(const ggml_tensor* op) override {
     const ggml_tensor* weight = op->src[0];
     const ggml_tensor* rows = op->src[1];
-    if (rows->type != GGML_TYPE_F32 || rows->ne[1] < min_rows()) return false;
+    if (rows->type != GGML_TYPE_F32 || rows->ne[1] < kMinRows) return false;
     if (!ggml_is_contiguous(weight) || !ggml_is_contiguous(rows)) return false;
     if (ggml_n_dims(weight) > 2 || ggml_n_dims(rows) > 2) return false;
     if (weight->op != GGML_OP_NONE || weight->view_src != nullptr) return false;

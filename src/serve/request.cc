@@ -239,19 +239,20 @@ Json ReadTools(Fields& fields) {
   return tools;
 }
 
-// Takes the tools and which of them may or must be called. A named one must, and is the only one.
+// Takes the tools and which of them may or must be called.
 void ReadToolUse(Fields& fields, ChatRequest& chat) {
-  Json tools = ReadTools(fields);
+  const Json tools = ReadTools(fields);
   const Json* choice = fields.Find("tool_choice");
   if (choice != nullptr && choice->is_object()) {
     const Json function = choice->value("function", Json());
     const Json name = function.is_object() ? function.value("name", Json()) : Json();
-    Json only = Json::array();
-    for (const Json& tool : tools) {
-      if (tool["function"]["name"] == name) only.push_back(tool);
+    const bool is_there = std::ranges::any_of(
+        tools, [&name](const Json& tool) { return tool["function"]["name"] == name; });
+    if (is_there) {
+      chat.tool = name.get<std::string>();
+    } else {
+      fields.Refuse("tool_choice", "the name of one of the tools");
     }
-    if (only.empty()) fields.Refuse("tool_choice", "the name of one of the tools");
-    tools = std::move(only);
     chat.tool_choice = "required";
   } else {
     chat.tool_choice = fields.Name("tool_choice", {"none", "auto", "required"}, "auto");

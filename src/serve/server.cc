@@ -367,7 +367,9 @@ void Server::Impl::Respond(const Request& request, Response& response,
 
 void Server::Impl::Chat(const Request& request, Response& response) {
   std::optional<ChatCall> call = Read(request, response, ReadChatCall);
-  if (!call || !FitsInBytes(response, call->chat.messages.size(), call->common.allow_long)) return;
+  if (!call) return;
+  const std::size_t n_bytes = call->chat.messages.size() + call->chat.tools.size();
+  if (!FitsInBytes(response, n_bytes, call->common.allow_long)) return;
   if (!call->chat.json_schema.empty()) {
     const Result<std::string> grammar = GrammarOfSchema(call->chat.json_schema);
     if (!grammar) return Refuse(response, FromError(grammar.error(), "response_format"));
@@ -422,7 +424,9 @@ void Server::Impl::Completion(const Request& request, Response& response) {
 
 void Server::Impl::MakeContext(const Request& request, Response& response) {
   std::optional<ContextCall> call = Read(request, response, ReadContextCall);
-  if (!call || !FitsInBytes(response, call->messages.size(), call->allow_long)) return;
+  if (!call) return;
+  const std::size_t n_bytes = call->messages.size() + call->tools.size();
+  if (!FitsInBytes(response, n_bytes, call->allow_long)) return;
   Result<std::vector<Token>> tokens = BuildChatContext(model_, call->messages, call->tools);
   if (!tokens) return Refuse(response, FromError(tokens.error()));
   const auto n = static_cast<std::int64_t>(tokens->size());

@@ -322,39 +322,86 @@ TEST(Grammar, ThatCannotBeReadIsRefusedByAnAskToo) {
   EXPECT_EQ(answer.error().kind, ErrorKind::kInvalidArgument);
 }
 
-// Sizes of the pieces in which a prompt of 250 + 256 + 99 tokens is run, in steps of 256.
-std::vector<std::int64_t> Pieces(ModelOptions::Linear linear, std::int64_t most) {
-  const TinyGgufFile file{TinyModel{}};
-  ModelOptions options;
-  options.n_threads = 1;
-  options.ubatch_size = 256;
-  options.linear = linear;
-  const Result<Model> model = Model::Load(file.path(), options);
-  if (!model) return {};
-  Result<Session> session = Session::Start(*model, Prompt(SomeTokens(250 + 256), SomeTokens(99, 3)),
-                                           Greedy(Attention::kDense));
-  std::vector<std::int64_t> pieces;
-  while (!session->prefilled()) {
-    const std::int64_t before = session->n_tokens();
-    if (!session->Prefill(most, {})) return {};
-    pieces.push_back(session->n_tokens() - before);
+// Linear layers are a matrix library's where a pass has rows enough, if the build has one.
+class LinearOfPasses : public testing::Test {
+ protected:
+  static constexpr std::int64_t kMinRows = 48;  // fewer are ggml's
+
+  Result<Model> Load(ModelOptions::Linear linear, int max_sessions = 1) {
+    ModelOptions options;
+    options.n_threads = 1;
+    options.ubatch_size = 256;
+    options.linear = linear;
+    options.max_sessions = max_sessions;
+    return Model::Load(file_.path(), options);
   }
-  EXPECT_EQ(std::accumulate(pieces.begin(), pieces.end(), std::int64_t{0}), 250 + 256 + 99);
-  return pieces;
+
+  void SetUp() override {
+    const Result<Model> model = Load(ModelOptions::Linear::kOneDnn);
+    if (model) return;
+    ASSERT_NE(model.error().message.find("no oneDNN"), std::string::npos) << model.error().message;
+    GTEST_SKIP() << "this build has no oneDNN";
+  }
+
+  // Sizes of the pieces in which a prompt of 250 + 256 + 99 tokens is run, in steps of 256.
+  static std::vector<std::int64_t> Pieces(const Model& model, std::int64_t most) {
+    Result<Session> session = Session::Start(
+        model, Prompt(SomeTokens(250 + 256), SomeTokens(99, 3)), Greedy(Attention::kDense));
+    std::vector<std::int64_t> pieces;
+    while (session.ok() && !session->prefilled()) {
+      const std::int64_t before = session->n_tokens();
+      if (!session->Prefill(most, {})) break;
+      pieces.push_back(session->n_tokens() - before);
+    }
+    EXPECT_EQ(std::accumulate(pieces.begin(), pieces.end(), std::int64_t{0}), 250 + 256 + 99);
+    return pieces;
+  }
+
+  const TinyGgufFile file_{TinyModel{}};
+};
+
+TEST_F(LinearOfPasses, APrefillInPiecesHasThoseOfTheWhole) {
+  const Result<Model> with_library = Load(ModelOptions::Linear::kOneDnn);
+  const Result<Model> plain = Load(ModelOptions::Linear::kGgml);
+  ASSERT_TRUE(with_library.ok() && plain.ok());
+  for (const std::int64_t most : {1, 16, 47, 48, 60, 95, 96, 100, 203, 255, 256}) {
+    for (const std::int64_t n : Pieces(*with_library, most)) {
+      EXPECT_GE(n, kMinRows) << most;
+      EXPECT_LE(n, std::max(most, 2 * kMinRows - 1)) << most;
+    }
+    for (const std::int64_t n : Pieces(*plain, most)) EXPECT_LE(n, most);
+  }
+  EXPECT_EQ(Pieces(*with_library, 60),
+            (std::vector<std::int64_t>{60, 60, 60, 76, 60, 60, 60, 70, 51, 48}));
 }
 
-TEST(Prefill, InPiecesHasTheLinearLayersOfTheWhole) {
-  using Linear = ModelOptions::Linear;
-  if (Pieces(Linear::kOneDnn, 1000).empty()) GTEST_SKIP() << "built without oneDNN";
-  for (const int most : {1, 16, 47, 48, 60, 95, 96, 100, 203, 255, 256}) {
-    for (const std::int64_t n : Pieces(Linear::kOneDnn, most)) {
-      EXPECT_GE(n, 48) << most;  // fewer would be ggml's
-      EXPECT_LE(n, std::max(most, 95)) << most;
+TEST_F(LinearOfPasses, ManySessionsDecodeWithThoseOfOne) {
+  constexpr int kSessions = kMinRows + 4;
+  const Result<Model> model = Load(ModelOptions::Linear::kOneDnnBf16, kSessions);
+  ASSERT_TRUE(model.ok()) << model.error().message;
+  SessionOptions options = Greedy(Attention::kDense, 0, 4);
+  options.answer.n_logprobs = 0;
+  const auto start = [&](int i) {
+    Session session = std::move(*Session::Start(*model, Prompt({}, SomeTokens(9, i)), options));
+    EXPECT_TRUE(session.Prefill(256, {}).ok());
+    return session;
+  };
+  std::vector<Session> together;
+  std::vector<Session*> all;
+  for (int i = 0; i < kSessions; ++i) together.push_back(start(i));
+  for (Session& session : together) all.push_back(&session);
+  while (!together.front().done()) ASSERT_TRUE(Session::DecodeTogether(*model, all, {}).ok());
+  for (int i = 0; i < kSessions; i += 17) {
+    Session alone = start(i);
+    Session* one = &alone;
+    while (!alone.done()) ASSERT_TRUE(Session::DecodeTogether(*model, {&one, 1}, {}).ok());
+    const Answer &got = together[static_cast<std::size_t>(i)].answer(), &want = alone.answer();
+    EXPECT_EQ(got.tokens, want.tokens) << i;
+    for (std::size_t at = 0; at < want.logprobs.size(); ++at) {
+      // Products rounded to bf16 differ by a hundredth.
+      EXPECT_NEAR(got.logprobs.at(at).token.logprob, want.logprobs[at].token.logprob, 1e-4) << i;
     }
-    for (const std::int64_t n : Pieces(Linear::kGgml, most)) EXPECT_LE(n, most);
   }
-  EXPECT_EQ(Pieces(Linear::kOneDnn, 60),
-            (std::vector<std::int64_t>{60, 60, 60, 76, 60, 60, 60, 70, 51, 48}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, SessionTest,

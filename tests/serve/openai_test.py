@@ -353,6 +353,9 @@ class Tools(Client):
                         extra_body={"context_id": named["with"]["id"]})
         self.check_call(got.choices[0], set(TOOLS))
         self.assertGreaterEqual(got.usage.prompt_tokens_details.cached_tokens, named["with"]["tokens"] - 8)
+        got = self.chat(question, tools=tools, tool_choice={"type": "function", "function": {"name": "get_time"}},
+                        max_tokens=300, parallel_tool_calls=False, extra_body={"context_id": named["with"]["id"]})
+        self.check_call(got.choices[0], {"get_time"})
         for name, more in (("with", {}), ("with", {"tools": [TIME]}), ("without", {"tools": tools})):
             with self.subTest(name, more=more), self.assertRaisesRegex(openai.BadRequestError, "tools, belongs into"):
                 self.chat(question, **more, extra_body={"context_id": named[name]["id"]})
