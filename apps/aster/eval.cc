@@ -5,6 +5,7 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <system_error>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "base/clock.h"
 #include "base/system.h"
 #include "commands.h"
+#include "eval/fingerprint.h"
 #include "eval/predictions.h"
 #include "eval/samples.h"
 #include "eval/summary.h"
@@ -66,14 +68,23 @@ std::string NameOfRun() {
   return std::string(text, n) + std::to_string(getpid());
 }
 
+std::string FingerprintOf(const std::string& text) {
+  if (text.empty()) return {};
+  eval::Fingerprint fingerprint;
+  fingerprint.Add(text);
+  return fingerprint.Hex();
+}
+
 class Evaluation {
  public:
   Evaluation(const Options& options, const LoadedModel& loaded, Hosts& hosts, PredictionLog& log)
       : options_(options),
         model_(loaded.model),
         model_name_(std::filesystem::path(loaded.path).filename().string()),
+        model_file_(eval::FileFingerprint(loaded.path)),
         chat_(options.eval.prompt == PromptKind::kChat ||
               (options.eval.prompt == PromptKind::kAuto && loaded.model.info().has_chat_template)),
+        chat_template_(chat_ ? FingerprintOf(loaded.chat_template) : std::string()),
         settings_(MakeSettings(options.eval, hosts.size())),
         hosts_(hosts),
         log_(log) {}
@@ -96,9 +107,17 @@ class Evaluation {
   // One folder holds one model's predictions of one kind of prompt.
   Status CheckFolder() const {
     for (const Prediction& found : log_.predictions()) {
-      if (found.model == model_name_ && found.prompt == PromptName()) continue;
-      return WorldError(options_.eval.output + ": holds predictions of " + found.model + " with " +
-                        found.prompt + " prompts, not of " + model_name_ + " with " + PromptName() +
+      std::string wrong;
+      if (found.model != model_name_ || found.prompt != PromptName()) {
+        wrong = "of " + found.model + " with " + found.prompt + " prompts, not of " + model_name_ +
+                " with " + PromptName();
+      } else if (!found.model_file.empty() && found.model_file != model_file_) {
+        wrong = "of another file that was called " + model_name_ + " too";
+      } else if (found.chat_template != chat_template_) {
+        wrong = "with another chat template";
+      }
+      if (wrong.empty()) continue;
+      return WorldError(options_.eval.output + ": holds predictions " + wrong +
                         "; expected another -o");
     }
     return Ok();
@@ -203,7 +222,9 @@ class Evaluation {
   Prediction Begin(const Work& work, const Sample& sample) const {
     Prediction p;
     p.model = model_name_;
+    p.model_file = model_file_;
     p.prompt = PromptName();
+    p.chat_template = chat_template_;
     p.run = run_;
     p.task = sample.task;
     p.index = sample.index;
@@ -211,7 +232,7 @@ class Evaluation {
     p.length = sample.length;
     p.setting = work.setting->name;
     p.references = sample.references;
-    if (eval::FindTask(sample.task).scorer == eval::Scorer::kLabel) p.question = sample.query;
+    p.question = sample.question;
     return p;
   }
 
@@ -307,7 +328,9 @@ class Evaluation {
   const Options& options_;
   const Model& model_;
   const std::string model_name_;
+  const std::string model_file_;
   const bool chat_;
+  const std::string chat_template_;  // its fingerprint, where it is not the model's own
   const std::vector<EvalSetting> settings_;
   Hosts& hosts_;
   PredictionLog& log_;
@@ -325,7 +348,7 @@ class Evaluation {
 
 // Of each file what the options ask for.
 Result<std::vector<std::vector<Sample>>> ReadChosen(const EvalOptions& options) {
-  Result<std::vector<std::vector<Sample>>> files = eval::ReadSamples(options.data);
+  Result<std::vector<std::vector<Sample>>> files = eval::ReadSamples(options.data, options.output);
   if (!files) return files;
   std::size_t n_samples = 0;
   for (std::vector<Sample>& file : *files) {
@@ -351,15 +374,41 @@ Status WriteFile(const std::string& path, const std::string& text) {
   return file && !ec ? Ok() : Status(WorldError(path + ": cannot be written"));
 }
 
-Status ShowSummary(const std::string& folder, const std::vector<Prediction>& predictions) {
-  if (predictions.empty()) {
-    std::error_code ec;
-    const bool is_packed = std::filesystem::exists(folder + "/predictions.jsonl.gz", ec);
-    return WorldError(folder + (is_packed
-                                    ? ": predictions.jsonl.gz is packed; expected gunzip -k"
-                                    : ": no predictions there; expected --data with samples"));
+// Predictions that are there, but packed, are neither shown nor gone on from.
+Status CheckUnpacked(const std::string& folder) {
+  std::error_code ec;
+  const bool is_packed = std::filesystem::exists(folder + "/predictions.jsonl.gz", ec) &&
+                         !std::filesystem::exists(folder + "/predictions.jsonl", ec);
+  return is_packed
+             ? Status(WorldError(folder + ": predictions.jsonl.gz is packed; expected gunzip -k"))
+             : Ok();
+}
+
+// Prediction::Place to fingerprint.
+std::map<std::string, std::string> Current(const std::vector<std::vector<Sample>>& files) {
+  std::map<std::string, std::string> current;
+  for (const std::vector<Sample>& file : files) {
+    for (const Sample& sample : file) {
+      Prediction p;
+      p.task = sample.task;
+      p.index = sample.index;
+      p.length = sample.length;
+      current[p.Place()] = sample.Fingerprint();
+    }
   }
-  const eval::Summary summary = eval::Summarise(predictions);
+  return current;
+}
+
+Status ShowSummary(const std::string& folder, const std::vector<Prediction>& predictions,
+                   const std::map<std::string, std::string>& current) {
+  if (predictions.empty()) {
+    return WorldError(folder + ": no predictions there; expected --data with samples");
+  }
+  const eval::Summary summary = eval::Summarise(predictions, current);
+  if (!summary.superseded.empty()) {
+    Note("left out: what was answered to " + FormatCount(std::ssize(summary.superseded)) +
+         (summary.superseded.size() == 1 ? " sample" : " samples") + " that changed since");
+  }
   const Status written =
       WriteFile(folder + "/summary.json", eval::SummaryJson(summary, predictions.front()));
   if (!written) return written;
@@ -373,21 +422,24 @@ Status ShowSummary(const std::string& folder, const std::vector<Prediction>& pre
 Result<int> RunEval(const Options& options, Hosts& hosts) {
   const std::string& folder = options.eval.output;
   if (options.eval.data.empty()) {
+    if (Status unpacked = CheckUnpacked(folder); !unpacked) return unpacked.error();
     std::int64_t n_whole = 0;
     const auto found = eval::ReadPredictions(folder + "/predictions.jsonl", &n_whole);
     if (!found) return found.error();
-    if (Status shown = ShowSummary(folder, *found); !shown) return shown.error();
+    if (Status shown = ShowSummary(folder, *found, {}); !shown) return shown.error();
     return 0;
   }
   const auto files = ReadChosen(options.eval);
   if (!files) return files.error();
+  if (Status unpacked = CheckUnpacked(folder); !unpacked) return unpacked.error();
   Result<PredictionLog> log = PredictionLog::Open(folder);
   if (!log) return log.error();
   const Result<LoadedModel> loaded = LoadModel(options, hosts);
   if (!loaded) return loaded.error();
   const Result<int> ran = Evaluation(options, *loaded, hosts, *log).Run(*files);
   if (!ran || *ran != 0) return ran;
-  if (Status shown = ShowSummary(folder, log->predictions()); !shown) return shown.error();
+  const Status shown = ShowSummary(folder, log->predictions(), Current(*files));
+  if (!shown) return shown.error();
   return 0;
 }
 

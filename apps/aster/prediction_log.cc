@@ -42,7 +42,10 @@ PredictionLog::PredictionLog(PredictionLog&& other) noexcept
       keys_(std::move(other.keys_)) {}
 
 PredictionLog::~PredictionLog() {
-  if (fd_ >= 0) close(fd_);
+  if (fd_ < 0) return;
+  if (predictions_.empty())
+    unlink(path_.c_str());  // a file without predictions tells nobody anything
+  close(fd_);
 }
 
 bool PredictionLog::Holds(const Prediction& prediction) const {

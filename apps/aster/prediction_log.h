@@ -11,7 +11,7 @@
 namespace aster::cli {
 
 // Open for one process at a time. Every line is written as it comes, so that a run that is stopped
-// loses none.
+// loses none. A file that holds none at the end is not kept.
 class PredictionLog {
  public:
   // Makes the folder where there is none. Errors: kWorld when the file cannot be read or written,

@@ -23,7 +23,7 @@ Result<LoadedModel> LoadModel(const Options& options) {
   }
   Result<Model> model = Model::Load(*path, model_options);
   if (!model) return model.error();
-  return LoadedModel{std::move(*model), *path};
+  return LoadedModel{std::move(*model), *path, std::move(model_options.chat_template)};
 }
 
 Result<LoadedModel> LoadModel(const Options& options, Hosts& hosts) {

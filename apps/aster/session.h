@@ -17,6 +17,7 @@ namespace aster::cli {
 struct LoadedModel {
   Model model;
   std::string path;
+  std::string chat_template;  // that was given for the model's own; empty: none
 };
 
 // Finds and loads the model that the options name.

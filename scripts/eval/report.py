@@ -71,8 +71,9 @@ def how():
     return [
         Heading(2, "How this was computed", "how"),
         Bullets([
-            "A sample's score is the share of its references that the answer holds (qa: any of "
-            "them), in whatever case. A task's score is the mean of its samples'; a domain's and "
+            "A sample's score is the share of its references that the answer holds (qa_1 and qa_2: "
+            "any of them; BABILong's qa1 to qa20: whether its first sentence names the right label "
+            "and no other), in whatever case. A task's score is the mean of its samples'; a domain's and "
             "overall's the mean of their tasks'.",
             "Intervals are 95 %: Agresti and Coull's for a mean, Agresti and Min's for a paired "
             "difference, as in `src/eval/statistics.h`: Wald's, after pseudo-observations were "

@@ -180,8 +180,9 @@ def read_summary(folder):
     check_fields(summary, {"model": str, "prompt": str, "rows": list}, path)
     for number, row in enumerate(summary["rows"], 1):
         check_row(row, f"{path}, row {number}")
-    check_fields({"pairs": []} | summary, {"pairs": list}, path)
-    for number, pair in enumerate(summary.setdefault("pairs", []), 1):  # none in older files
+    later = {"pairs": [], "superseded": []}  # none in older files
+    check_fields(later | summary, {"pairs": list, "superseded": list}, path)
+    for number, pair in enumerate(summary.setdefault("pairs", []), 1):
         check_fields(pair, PAIR_FIELDS, f"{path}, pair {number}")
         check_estimate(pair, "difference", f"{path}, pair {number}")
     return path, summary
@@ -211,5 +212,7 @@ def load(folder):
         raise ReportError(f"{folder}: not a folder; expected an output folder of aster eval")
     _, predictions = read_predictions(folder)
     path, summary = read_summary(folder)
+    changed = set(summary.get("superseded", []))  # samples that were: what was answered to them counts nowhere
+    predictions = [one for one in predictions if one["sample"] not in changed]
     check_same(path, summary, predictions)
     return Run(folder, summary, predictions)

@@ -43,7 +43,9 @@ void VisitFields(P& p, Visit visit) {
 
 // Those that older files lack.
 template <class P, class Visit>
-void VisitMachine(P& p, Visit visit) {
+void VisitLater(P& p, Visit visit) {
+  visit("model_file", p.model_file);
+  visit("chat_template", p.chat_template);
   visit("cpu", p.machine.cpu);
   visit("isa", p.machine.isa);
   visit("linear", p.machine.linear);
@@ -57,13 +59,17 @@ std::string Prediction::Key() const {
          '\n' + setting + '\n' + prompt;
 }
 
+std::string Prediction::Place() const {
+  return task + '\n' + std::to_string(index) + '\n' + std::to_string(length);
+}
+
 double Prediction::Score() const { return eval::Score(FindTask(task), text, references, question); }
 
 std::string JsonLine(const Prediction& prediction) {
   Json json;
   const auto write = [&json](const char* name, const auto& value) { json[name] = value; };
   VisitFields(prediction, write);
-  VisitMachine(prediction, write);
+  VisitLater(prediction, write);
   json["score"] = prediction.Score();
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -77,7 +83,7 @@ Result<Prediction> ParsePrediction(std::string_view line, const std::string& whe
       field = std::string("\"") + name + "\"";
       json.at(name).get_to(value);
     });
-    VisitMachine(prediction, [&](const char* name, auto& value) {
+    VisitLater(prediction, [&](const char* name, auto& value) {
       field = std::string("\"") + name + "\"";
       if (json.contains(name)) json[name].get_to(value);
     });

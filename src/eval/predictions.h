@@ -19,9 +19,11 @@ struct Machine {
 };
 
 struct Prediction {
-  std::string model;   // the GGUF's file name
-  std::string prompt;  // "chat" or "bare"
-  std::string run;     // of one process: times of different runs are never compared
+  std::string model;          // the GGUF's file name
+  std::string model_file;     // FileFingerprint of it; empty: an older file, which does not tell
+  std::string prompt;         // "chat" or "bare"
+  std::string chat_template;  // Fingerprint of one given for the model's own, else empty
+  std::string run;            // of one process: times of different runs are never compared
   std::string task;
   std::int64_t index = 0;
   std::string sample;       // Sample::Fingerprint
@@ -42,6 +44,8 @@ struct Prediction {
   double ttft_seconds() const { return encode_seconds + query_seconds; }
   // What makes it the same work: a run that goes on skips what it finds under this key.
   std::string Key() const;
+  // Task, index and length, which a sample that was changed keeps.
+  std::string Place() const;
   // In [0, 1], by the task's scorer.
   double Score() const;
 };

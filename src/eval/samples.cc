@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <array>
-#include <cinttypes>
-#include <cstdio>
+#include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <system_error>
+#include <tuple>
+
+#include "eval/fingerprint.h"
 
 namespace aster::eval {
 namespace {
@@ -29,21 +32,48 @@ constexpr std::array<std::string_view, 4> kQuestions = {
 
 // BABILong gives facts and a question without instructions; these words are ours.
 constexpr std::string_view kFactsFollow =
-    "The following text holds facts about people, where they are and what they carry, among other "
-    "sentences. Remember the facts; the latest one counts.\n\n";
-constexpr std::string_view kAnswerBriefly =
-    "\n\nAnswer from the facts of the text above, with a single word.\nQuestion: ";
+    "The following text holds facts among other sentences. Remember the facts; of two that "
+    "contradict each other the latest one counts.\n\n";
+constexpr std::string_view kAnswerWith = "\n\nAnswer from the facts of the text above, with ";
 
 Error Refuse(const std::string& where, const std::string& what) {
   return WorldError(where + ": " + what);
 }
 
-std::string TaskOfPath(const std::string& path) {
+// "4096", "4k" or "1M" as a number of tokens; nothing for another name, and 0 for "0k".
+std::optional<std::int64_t> LengthOf(const std::string& name) {
+  std::int64_t n = 0;
+  const char* const end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data(), end, n);
+  if (error != std::errc() || n < 0 || n > kMaxTokens) return std::nullopt;
+  constexpr std::int64_t kUnit = 1024;
+  if (rest == end) return n > 0 && n % kUnit == 0 ? std::optional(n) : std::nullopt;
+  const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
+  if (unit == "k" || unit == "K") return n * kUnit;
+  if (unit == "m" || unit == "M") return n * kUnit * kUnit;
+  return std::nullopt;
+}
+
+// What a file's name and its next two folders tell.
+struct Place {
+  std::string task;
+  std::int64_t length = 0;
+};
+
+Place PlaceOf(const std::string& path) {
   const std::filesystem::path file(path);
   const std::string stem = file.stem().string();
-  if (stem != "validation" && stem != "test") return stem;
-  const std::string folder = file.parent_path().filename().string();
-  return folder.empty() ? stem : folder;
+  const std::filesystem::path folder = file.parent_path();
+  Place place;
+  for (const std::string& name :
+       {stem, folder.filename().string(), folder.parent_path().filename().string()}) {
+    const std::optional<std::int64_t> length = LengthOf(name);
+    if (length && place.length == 0) place.length = *length;
+    const bool names_task = !length && name != "validation" && name != "test" && !name.empty();
+    if (names_task && place.task.empty()) place.task = name;
+  }
+  if (place.task.empty()) place.task = stem;
+  return place;
 }
 
 // Reads the fields of one row; the first thing wrong is kept.
@@ -102,8 +132,16 @@ class Row {
 };
 
 void ReadBabilong(Row& row, Sample& sample) {
+  const Task task = FindTask(sample.task);
+  if (task.scorer != Scorer::kLabel) {
+    row.Wrong("\"question\" and \"target\" are BABILong's, and " + sample.task +
+              " is none of its tasks; expected qa1 to qa20, as \"task\", the file's name or the "
+              "folder's");
+  }
+  sample.question = row.Text("question");
   sample.context = std::string(kFactsFollow) + row.Text("input");
-  sample.query = std::string(kAnswerBriefly) + row.Text("question");
+  sample.query =
+      std::string(kAnswerWith) + std::string(task.answer_form) + ".\nQuestion: " + sample.question;
   sample.references = {row.Text("target")};
 }
 
@@ -143,9 +181,10 @@ Result<Sample> ReadSample(const Json& json, const std::string& path, const std::
   if (!json.is_object()) return Refuse(where, "expected a JSON object");
   Row row(json, where);
   Sample sample;
-  sample.task = row.Has("task") ? row.Text("task") : TaskOfPath(path);
+  Place of_path = PlaceOf(path);
+  sample.task = row.Has("task") ? row.Text("task") : std::move(of_path.task);
   sample.index = row.Number("index", 0, kMaxTokens, place);
-  sample.length = row.Number("max_seq_length", 1, kMaxTokens, 0);
+  sample.length = row.Number("max_seq_length", 1, kMaxTokens, of_path.length);
   if (row.Has("answer_prefix")) sample.answer_prefix = row.Text("answer_prefix");
   if (row.Has("input_context")) {
     ReadReference(row, sample);
@@ -228,12 +267,17 @@ Result<std::string> ReadFile(const std::string& path) {
   return text;
 }
 
-Result<std::vector<std::string>> SampleFiles(const std::string& path) {
+Result<std::vector<std::string>> SampleFiles(const std::string& path, const std::string& except) {
   std::error_code ec;
   if (!std::filesystem::is_directory(path, ec)) return std::vector<std::string>{path};
   std::vector<std::string> files;
   std::filesystem::recursive_directory_iterator entry(path, ec);
   for (; !ec && entry != std::filesystem::recursive_directory_iterator(); entry.increment(ec)) {
+    std::error_code differs;
+    if (entry->is_directory() && std::filesystem::equivalent(entry->path(), except, differs)) {
+      entry.disable_recursion_pending();
+      continue;
+    }
     const std::string ending = entry->path().extension().string();
     if (entry->is_regular_file() && (ending == ".jsonl" || ending == ".json")) {
       files.push_back(entry->path().string());
@@ -248,16 +292,12 @@ Result<std::vector<std::string>> SampleFiles(const std::string& path) {
 }  // namespace
 
 std::string Sample::Fingerprint() const {
-  std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  const auto add = [&hash](std::string_view text) {
-    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    hash = (hash ^ 0xff) * 0x100000001b3;  // no text holds this byte: where one ends counts
-  };
-  for (const std::string* text : {&task, &context, &query, &answer_prefix}) add(*text);
-  for (const std::string& reference : references) add(reference);
-  char digits[17];
-  std::snprintf(digits, sizeof digits, "%016" PRIx64, hash);
-  return digits;
+  eval::Fingerprint fingerprint;
+  for (const std::string* text : {&task, &context, &query, &answer_prefix}) fingerprint.Add(*text);
+  for (const std::string& reference : references) fingerprint.Add(reference);
+  const bool is_usual = max_new_tokens == 0 || max_new_tokens == FindTask(task).max_new_tokens;
+  if (!is_usual) fingerprint.Add(std::to_string(max_new_tokens));
+  return fingerprint.Hex();
 }
 
 Result<std::vector<Sample>> ParseSamples(std::string_view text, const std::string& path) {
@@ -266,15 +306,27 @@ Result<std::vector<Sample>> ParseSamples(std::string_view text, const std::strin
   return text[first] == '[' ? ParseArray(text, path) : ParseLines(text, path);
 }
 
-Result<std::vector<std::vector<Sample>>> ReadSamples(const std::string& path) {
-  const Result<std::vector<std::string>> files = SampleFiles(path);
+Result<std::vector<std::vector<Sample>>> ReadSamples(const std::string& path,
+                                                     const std::string& except) {
+  const Result<std::vector<std::string>> files = SampleFiles(path, except);
   if (!files) return files.error();
   std::vector<std::vector<Sample>> all;
+  std::map<std::tuple<std::string, std::int64_t, std::int64_t>, const std::string*> places;
   for (const std::string& file : *files) {
     const Result<std::string> text = ReadFile(file);
     if (!text) return text.error();
     Result<std::vector<Sample>> samples = ParseSamples(*text, file);
     if (!samples) return samples.error();
+    for (const Sample& sample : *samples) {
+      const auto [other, is_new] =
+          places.try_emplace({sample.task, sample.length, sample.index}, &file);
+      if (is_new || other->second == &file) continue;
+      return Refuse(file, "sample " + std::to_string(sample.index) + " of " + sample.task +
+                              (sample.length > 0 ? " at " + std::to_string(sample.length) : "") +
+                              " is in " + *other->second +
+                              " too; expected \"max_seq_length\" or a folder for each length, such "
+                              "as 4096");
+    }
     all.push_back(std::move(*samples));
   }
   return all;

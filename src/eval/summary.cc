@@ -211,10 +211,24 @@ void AppendLength(std::int64_t length, const Settings& settings, const Tasks* re
 
 }  // namespace
 
-Summary Summarise(std::span<const Prediction> predictions) {
+Summary Summarise(std::span<const Prediction> predictions,
+                  const std::map<std::string, std::string>& current) {
   Summary summary;
-  summary.reference = ReferenceSetting(predictions);
-  for (const auto& [length, settings] : ByLength(predictions)) {
+  std::map<std::string, std::string> samples;
+  for (const Prediction& p : predictions) samples[p.Place()] = p.sample;
+  for (const auto& [place, sample] : current) samples[place] = sample;
+  std::vector<Prediction> counting;
+  std::set<std::string> superseded;
+  for (const Prediction& p : predictions) {
+    if (samples.at(p.Place()) == p.sample) {
+      counting.push_back(p);
+    } else {
+      superseded.insert(p.sample);
+    }
+  }
+  summary.superseded.assign(superseded.begin(), superseded.end());
+  summary.reference = ReferenceSetting(counting);
+  for (const auto& [length, settings] : ByLength(counting)) {
     const Tasks* reference = nullptr;
     for (const auto& [name, tasks] : settings) {
       if (name == summary.reference) reference = &tasks;

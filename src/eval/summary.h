@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -51,17 +52,22 @@ struct Summary {
   // KnownTasks, domains, overall.
   std::vector<SummaryRow> rows;
   std::vector<SettingPair> pairs;  // sorted likewise
+  // Samples that were changed since they were asked: their predictions count nowhere.
+  std::vector<std::string> superseded;  // Sample::Fingerprint, sorted
 };
 
-// All predictions are of one model and kind of prompt; of those with one key the first counts.
-Summary Summarise(std::span<const Prediction> predictions);
+// All predictions are of one model and kind of prompt; of those with one key the first counts. Of a
+// task's samples with one length and index that one counts which `current` has under its
+// Prediction::Place, else the one asked last.
+Summary Summarise(std::span<const Prediction> predictions,
+                  const std::map<std::string, std::string>& current = {});
 
 // Tables per length for people, 95 % intervals in brackets: scores, a line a group and a column a
 // setting; against full attention; star's settings against each other.
 std::string SummaryMarkdown(const Summary& summary);
 
-// One JSON object: {"model", "prompt", "rows": [...], "pairs": [...]}, an estimate as
-// [value, low, high].
+// One JSON object: {"model", "prompt", "rows": [...], "pairs": [...], "superseded": [...]}, an
+// estimate as [value, low, high].
 std::string SummaryJson(const Summary& summary, const Prediction& any);
 
 }  // namespace aster::eval

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "eval/summary.h"
@@ -89,17 +90,27 @@ void AppendTable(std::span<const SummaryRow> rows, std::int64_t length, std::str
   *text += "\n";
   const auto groups = Distinct<std::string>(
       rows, [](const SummaryRow& r) -> const std::string& { return r.group; });
+  bool unequal = false;
   for (const std::string& group : groups) {
     std::string cells;
-    std::int64_t n = 0;
+    std::set<std::int64_t> n;
     for (const std::string& setting : settings) {
       const SummaryRow* row = Find(rows, length, setting, group);
       cells += " " + (row != nullptr ? Interval(row->score) : "") + " |";
-      if (row != nullptr) n = std::max(n, row->n_samples);
+      if (row != nullptr) n.insert(row->n_samples);
     }
-    *text += "| " + group + " | " + std::to_string(n) + " |" + cells + "\n";
+    if (n.empty()) continue;
+    unequal = unequal || n.size() > 1;
+    const std::string most = std::to_string(*n.rbegin());
+    *text += "| " + group + " | " +
+             (n.size() > 1 ? std::to_string(*n.begin()) + " to " + most : most) + " |" + cells +
+             "\n";
   }
   *text += "\n";
+  if (!unequal) return;
+  *text +=
+      "Settings have different numbers of samples here: the differences below compare them on "
+      "those that they share.\n\n";
 }
 
 void AppendRetention(std::span<const SummaryRow> rows, std::int64_t length, std::string* text) {
@@ -185,6 +196,7 @@ std::string SummaryJson(const Summary& summary, const Prediction& any) {
   for (const SummaryRow& row : summary.rows) json["rows"].push_back(ToJson(row));
   json["pairs"] = Json::array();
   for (const SettingPair& pair : summary.pairs) json["pairs"].push_back(ToJson(pair));
+  json["superseded"] = summary.superseded;
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -19,6 +19,14 @@ constexpr Label kPaths[] = {"e,e", "e,n", "e,s", "n,e", "n,n", "n,w",
 constexpr Label kMotives[] = {"bedroom", "bored",   "garden", "hungry",
                               "kitchen", "thirsty", "tired"};
 
+constexpr std::string_view kYesOrNoForm = "yes or no";
+constexpr std::string_view kYesNoMaybeForm = "yes, no or maybe";
+constexpr std::string_view kCountForm = "none, one, two or three";
+constexpr std::string_view kCarriedForm =
+    "the names of the things, a comma between two, or the word nothing";
+constexpr std::string_view kPathForm =
+    "two letters for the two ways, such as n,w: north, then west";
+
 constexpr int kShort = 20;  // tokens of an answer of one word
 
 constexpr Task kTasks[] = {
@@ -40,20 +48,20 @@ constexpr Task kTasks[] = {
     {"qa3", "babilong", Scorer::kLabel, kShort, kPlaces},
     {"qa4", "babilong", Scorer::kLabel, kShort, kPlaces},
     {"qa5", "babilong", Scorer::kLabel, kShort, kGifts},
-    {"qa6", "babilong", Scorer::kLabel, kShort, kYesOrNo},
-    {"qa7", "babilong", Scorer::kLabel, kShort, kCounts},
-    {"qa8", "babilong", Scorer::kLabel, kShort, kCarried},
-    {"qa9", "babilong", Scorer::kLabel, kShort, kYesOrNo},
-    {"qa10", "babilong", Scorer::kLabel, kShort, kYesNoMaybe},
+    {"qa6", "babilong", Scorer::kLabel, kShort, kYesOrNo, kYesOrNoForm},
+    {"qa7", "babilong", Scorer::kLabel, kShort, kCounts, kCountForm},
+    {"qa8", "babilong", Scorer::kLabel, kShort, kCarried, kCarriedForm},
+    {"qa9", "babilong", Scorer::kLabel, kShort, kYesOrNo, kYesOrNoForm},
+    {"qa10", "babilong", Scorer::kLabel, kShort, kYesNoMaybe, kYesNoMaybeForm},
     {"qa11", "babilong", Scorer::kLabel, kShort, kPlaces},
     {"qa12", "babilong", Scorer::kLabel, kShort, kPlaces},
     {"qa13", "babilong", Scorer::kLabel, kShort, kPlaces},
     {"qa14", "babilong", Scorer::kLabel, kShort, kPlacesInTown},
     {"qa15", "babilong", Scorer::kLabel, kShort, kAnimals},
     {"qa16", "babilong", Scorer::kLabel, kShort, kColours},
-    {"qa17", "babilong", Scorer::kLabel, kShort, kYesOrNo},
-    {"qa18", "babilong", Scorer::kLabel, kShort, kYesOrNo},
-    {"qa19", "babilong", Scorer::kLabel, kShort, kPaths},
+    {"qa17", "babilong", Scorer::kLabel, kShort, kYesOrNo, kYesOrNoForm},
+    {"qa18", "babilong", Scorer::kLabel, kShort, kYesOrNo, kYesOrNoForm},
+    {"qa19", "babilong", Scorer::kLabel, kShort, kPaths, kPathForm},
     {"qa20", "babilong", Scorer::kLabel, kShort, kMotives},
 };
 

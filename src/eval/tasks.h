@@ -17,8 +17,9 @@ struct Task {
   std::string_view name;
   std::string_view domain;  // of the overall score: retrieval, tracing, aggregation, qa; babilong
   Scorer scorer = Scorer::kAll;
-  int max_new_tokens = 128;                       // RULER's own
-  std::span<const std::string_view> labels = {};  // of kLabel: all that an answer may name
+  int max_new_tokens = 128;                        // RULER's own
+  std::span<const std::string_view> labels = {};   // of kLabel: all that an answer may name
+  std::string_view answer_form = "a single word";  // that is asked for, in our words
 };
 
 // All, in the order of tables.

@@ -171,9 +171,58 @@ class Eval(Case):
 
     def test_a_changed_sample_is_another_one(self):
         self.assertEqual(self.eval("--attention", "dense").code, 0)
-        self.samples("data/qa_1.jsonl", [row(i, "Say what else?", "nothing") for i in range(2)])
-        self.assertEqual(self.eval("--attention", "dense").code, 0)
+        self.samples("data/qa_1.jsonl", [row(i, "Say nothing else?", "nothing") for i in range(2)])
+        ended = self.eval("--attention", "dense")
+        self.assertEqual(ended.code, 0)
         self.assertEqual(len(self.predictions()), 7)
+        self.assertIn("| qa_1 | 2 | 100.0 (", ended.out)  # the older answers count no more
+        self.assertIn("left out: what was answered to 2 samples that changed since", ended.err)
+        again = aster("eval", "-o", self.out)
+        self.assertEqual(again.out, ended.out)
+        with open(os.path.join(self.out, "summary.json"), encoding="utf-8") as file:
+            self.assertEqual(len(json.load(file)["superseded"]), 2)
+        self.samples("data/qa_1.jsonl", [row(i, "Say what?", "nothing") for i in range(2)])  # as they were
+        ended = self.eval("--attention", "dense")
+        self.assertEqual(len(self.predictions()), 7)
+        self.assertIn("| qa_1 | 2 | 0.0 (", ended.out)
+
+    def test_a_longer_answer_is_another_one(self):
+        path = self.samples("one.jsonl", [row(0, "Say lamp", "lamp", tokens_to_generate=5)])
+        self.assertEqual(self.eval("--attention", "dense", data=path).code, 0)
+        path = self.samples("one.jsonl", [row(0, "Say lamp", "lamp", tokens_to_generate=50)])
+        self.assertEqual(self.eval("--attention", "dense", data=path).code, 0)
+        self.assertEqual(len(self.predictions()), 2)
+
+    def test_settings_with_different_numbers_of_samples_say_so(self):
+        self.assertEqual(self.eval("--attention", "dense").code, 0)
+        ended = self.eval("--attention", "star", "--tasks", "vt", "--samples", "1")
+        self.assertIn("| vt | 1 to 3 | ", ended.out)
+        self.assertIn("| qa_1 | 2 | ", ended.out)
+        self.assertIn("different numbers of samples", ended.out)
+
+    def test_what_it_wrote_below_the_samples_is_none(self):
+        self.out = os.path.join(self.data, "results")
+        for _ in range(2):
+            self.assertEqual(self.eval("--attention", "dense").code, 0)
+        self.assertEqual(len(self.predictions()), 5)
+
+    def test_packed_predictions_are_not_begun_anew(self):
+        os.mkdir(self.out)
+        self.samples("out/predictions.jsonl.gz", [])
+        self.check_refused(self.eval("--attention", "dense"), 1, "gunzip -k")
+        self.assertEqual(os.listdir(self.out), ["predictions.jsonl.gz"])
+
+    def test_a_run_that_made_nothing_leaves_no_file(self):
+        self.check_refused(aster("eval", "--data", self.data, "-o", self.out), 1, "not fetched")  # no model
+        self.assertEqual(os.listdir(self.out), [])
+
+    def test_lengths_that_nothing_tells_apart_are_refused(self):
+        for folder in ("short", "long"):
+            os.mkdir(os.path.join(self.folder, "data", folder))
+            rows = [row(0, "Say lamp", folder)]
+            del rows[0]["max_seq_length"]
+            self.samples(f"data/{folder}/fwe.jsonl", rows)
+        self.check_refused(self.eval("--attention", "dense"), 1, "sample 0 of fwe", "4096")
 
     def test_without_data_it_shows_what_is_there_and_loads_no_model(self):
         ended = self.eval("--attention", "dense,star")
@@ -204,6 +253,20 @@ class Eval(Case):
         self.check_refused(aster("eval", "-m", "other.gguf", "--data", self.data, "-o", self.out), 1,
                            "m.gguf", "other.gguf", "another -o")
         self.check_refused(self.eval("--prompt", "bare"), 1, "chat", "bare")
+
+    def test_another_file_of_the_same_name_or_another_template_is_refused(self):
+        for name, text in (("a", "one model"), ("b", "another 1")):
+            os.mkdir(os.path.join(self.folder, name))
+            self.file(f"{name}/m.gguf", text)
+        run = ["eval", "--data", self.data, "-o", self.out, "--attention", "dense"]
+        model = os.path.join(self.folder, "{}/m.gguf")
+        self.assertEqual(aster(*run, "-m", model.format("a")).code, 0)
+        self.check_refused(aster(*run, "-m", model.format("b")), 1, "another file that was called m.gguf")
+        template = self.file("template.jinja", "{{ messages[0].content }}")
+        self.check_refused(aster(*run, "-m", model.format("a"), "--chat-template-file", template), 1,
+                           "another chat template")
+        self.assertEqual(aster(*run, "-m", model.format("a")).code, 0)
+        self.assertEqual(len(self.predictions()), 5)
 
     def test_two_at_once_are_refused(self):
         process = start("eval", "-m", "m.gguf", "--data", self.data, "-o", self.out,

@@ -62,6 +62,24 @@ TEST(Samples, TheTaskIsTheFieldElseTheFilesOrTheFoldersName) {
   EXPECT_EQ(One(row, "data/4096/qa_2.jsonl").task, "qa_2");
   EXPECT_EQ(One(row, "data/qa_2/validation.jsonl").task, "qa_2");
   EXPECT_EQ(One(row, "data/qa_2/test.jsonl").max_new_tokens, 32);
+  EXPECT_EQ(One(row, "data/4096/qa_2/validation.jsonl").task, "qa_2");
+  EXPECT_EQ(One(row, "data/qa_2/8k.jsonl").task, "qa_2");
+  EXPECT_EQ(One(row, "4k.jsonl").task, "4k");
+}
+
+TEST(Samples, TheLengthIsTheFieldElseTheFilesOrAFoldersName) {
+  const std::string row = R"({"input_context":"a","input_query":"b","outputs":["c"]})";
+  EXPECT_EQ(One(row, "data/4096/qa_2.jsonl").length, 4096);
+  EXPECT_EQ(One(row, "data/4096/qa_2/validation.jsonl").length, 4096);
+  EXPECT_EQ(One(row, "data/qa_2/8k.jsonl").length, 8192);
+  EXPECT_EQ(One(row, "data/qa_2/1M.jsonl").length, 1 << 20);
+  EXPECT_EQ(One(row, "data/qa_2/0k.jsonl").length, 0);
+  EXPECT_EQ(One(row, "2026/qa_2.jsonl").length, 0);  // a year
+  EXPECT_EQ(One(row, "99999999999999999999k/qa_2.jsonl").length, 0);
+  EXPECT_EQ(One(R"({"input_context":"a","input_query":"b","outputs":["c"],"max_seq_length":100})",
+                "4096/qa_2.jsonl")
+                .length,
+            100);
 }
 
 TEST(Samples, BabilongIsReadFromAnArray) {
@@ -72,6 +90,19 @@ TEST(Samples, BabilongIsReadFromAnArray) {
   EXPECT_TRUE(sample.query.ends_with("Where is Mary?"));
   EXPECT_EQ(sample.references, std::vector<std::string>{"kitchen"});
   EXPECT_EQ(FindTask(sample.task).scorer, Scorer::kLabel);
+  EXPECT_EQ(sample.question, "Where is Mary?");  // labels in our own words do not count
+}
+
+TEST(Samples, BabilongsOwnFoldersAreRead) {
+  const std::string rows =
+      R"([{"input":"Mary took the milk.","question":"What does Mary carry?","target":"milk"}])";
+  const Sample sample = One(rows, "data/qa8/4k.json");
+  EXPECT_EQ(sample.task, "qa8");
+  EXPECT_EQ(sample.length, 4096);
+  EXPECT_NE(sample.query.find("a comma between two"), std::string::npos);
+  const auto other = ParseSamples(rows, "data/4k.json");
+  ASSERT_FALSE(other.ok());
+  EXPECT_NE(other.error().message.find("qa1 to qa20"), std::string::npos) << other.error().message;
 }
 
 TEST(Samples, AFingerprintTellsAnyTextApart) {
