@@ -1,7 +1,8 @@
-"""scripts/accuracy-table on summaries of `aster eval` made up here."""
+"""scripts/accuracy-table on summaries of `aster eval` made up here, and the documents' own tables."""
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,8 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SCRIPT = ROOT / "scripts" / "accuracy-table"
+sys.path.insert(0, str(ROOT / "scripts" / "eval"))
+import accuracy_docs  # noqa: E402
 
 
 def row(setting, retention, n_pairs, group="overall above 20"):
@@ -63,6 +66,24 @@ class AccuracyTable(unittest.TestCase):
                                        row("star L/4 anchor L/2", kept, 5), row("star L/4", None, 0),
                                        row("star L/4", kept, 5, group="overall")])
         self.assertEqual((status, table["rows"]), (1, []))
+
+
+class Docs(unittest.TestCase):
+
+    def test_the_tables_say_what_the_runs_found(self):
+        for path, text in accuracy_docs.pages().items():
+            with self.subTest(path.name):
+                self.assertEqual(path.read_text(encoding="utf-8").split("\n"), text.split("\n"))
+
+    def test_a_figure_that_is_none_of_a_runs_is_seen(self):
+        page, runs = accuracy_docs.accuracy_page((ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8"))
+        self.assertGreaterEqual(len(runs), 4)
+        rows = [line for line in page.split("\n") if line.startswith("|") and " % (" in line]
+        self.assertGreater(len(rows), 20)
+        for row in rows:
+            with self.subTest(row):
+                wrong = page.replace(row, re.sub(r"\d+( %| \()", r"7\1", row))
+                self.assertEqual(accuracy_docs.accuracy_page(wrong)[0].count(row), 1)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from importlib.machinery import SourceFileLoader
 
@@ -69,6 +71,42 @@ class Arguments(unittest.TestCase):
             ended = ruler(*arguments)
             self.assertEqual(ended.returncode, 2, ended.stderr)
             self.assertIn(said, ended.stderr)
+
+
+class RunAll(unittest.TestCase):
+
+    def check_ends(self, fail, error):
+        """One fails while others' processes run; more wait for their turn."""
+        script, processes = load(), []
+        running = script.Running()
+
+        def one(number):
+            if number == 0:
+                while not processes:
+                    time.sleep(0.01)
+                fail()
+            process = running.start(["sleep", "600"])
+            processes.append(process)
+            self.assertLess(process.wait(), 0)  # killed
+
+        begun = time.monotonic()
+        with self.assertRaises(error):
+            script.run_all(running, one, [(number,) for number in (1, 0, 2, 3, 4, 5)])
+        self.assertLess(time.monotonic() - begun, 60)
+        self.assertLess(len(processes), 5)
+        self.assertEqual([process.poll() for process in processes], [-signal.SIGKILL] * len(processes))
+        with self.assertRaises(script.RulerError):
+            running.start(["sleep", "600"])
+
+    def test_what_fails_ends_the_others_at_once(self):
+        def fail():
+            raise ValueError("no sample")
+        self.check_ends(fail, ValueError)
+
+    def test_ctrl_c_ends_all(self):
+        def fail():
+            os.kill(os.getpid(), signal.SIGINT)
+        self.check_ends(fail, KeyboardInterrupt)
 
 
 class Generate(unittest.TestCase):
