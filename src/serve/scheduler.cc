@@ -143,30 +143,25 @@ std::int64_t Scheduler::n_waiting() const {
 
 void Scheduler::Loop() {
   while (true) {
-    bool runs = true;
     try {
-      runs = Turn();
-    } catch (const std::exception& e) {  // no memory, or a library's
+      if (!AwaitWork()) return;
+      DecodePass();
+      PrefillStep();
+      RemoveFinished();
+    } catch (const std::exception& e) {  // no memory, or a library's: none of them is sound
       FailAll(e.what());
     }
-    if (runs) continue;
-    std::unique_lock lock(mutex_);
-    idle_.notify_all();
-    if (ending_ && waiting_.empty()) return;
-    // A client may leave while it waits for room: looked at now and then.
-    work_.wait_for(lock, std::chrono::milliseconds(waiting_.empty() ? 1000 : 100));
   }
 }
 
-bool Scheduler::Turn() {
-  {
-    const std::lock_guard lock(mutex_);
-    Admit();
-    if (running_.empty()) return false;
-  }
-  DecodePass();
-  PrefillStep();
-  RemoveFinished();
+bool Scheduler::AwaitWork() {
+  std::unique_lock lock(mutex_);
+  Admit();
+  if (!running_.empty()) return true;
+  idle_.notify_all();
+  if (ending_ && waiting_.empty()) return false;
+  // A client may leave while it waits for room: looked at now and then.
+  work_.wait_for(lock, std::chrono::milliseconds(waiting_.empty() ? 1000 : 100));
   return true;
 }
 

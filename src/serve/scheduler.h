@@ -54,8 +54,8 @@ class Scheduler {
   struct Running;  // a ticket that was let in, and its sessions
 
   void Loop();
-  bool Turn();  // false: nothing runs
-  // After a failure that tells nothing of what is sound: ends all.
+  // Lets waiting requests in; where nothing runs then, waits for a while. False: all is over.
+  bool AwaitWork();
   void FailAll(const char* why);
   // Lets waiting requests in while there is room. With mutex_ held.
   void Admit();
