@@ -77,7 +77,13 @@ class BenchHosts {
       plan.block_size = 0;
       plan.anchor_size = -1;
     }
-    return MakePlan(one.n_context, plan);
+    Result<Plan> made = MakePlan(one.n_context, plan);
+    if (made && one.n_hosts > 1 && made->anchor_size > made->block_size) {
+      return InvalidArgument("anchor size " + std::to_string(made->anchor_size) +
+                             " on several hosts: expected at most a block, " +
+                             std::to_string(made->block_size));
+    }
+    return made;
   }
 
   // Of one host there is one way for star and one that is exact.

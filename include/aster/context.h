@@ -138,6 +138,9 @@ class Context {
   Status Rewind(std::int64_t n);
 
   const Plan& plan() const;
+  // Tokens of the plan's context that were encoded as it says: all, unless it went on from fewer.
+  // The others see everything, as a query does.
+  std::int64_t n_encoded() const;
   double encode_seconds() const;
   const Profile& profile() const;  // of all passes of this context up to now
   std::int64_t kv_bytes() const;   // memory of the KV store now

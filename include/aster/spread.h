@@ -58,11 +58,13 @@ std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, int n_hosts,
 KeyRange TokensOfBlocks(const Plan& plan, KeyRange run);
 
 // Star: of the host that has a run of blocks, which may be empty.
+// REQUIRES: a plan without a window, whose anchor is at most a block.
 HostShare ShareOfBlocks(const Plan& plan, Spread spread, KeyRange run);
 
 // Of each host. Star: runs of blocks, by DealBlocks. A ring: of 2 n pieces of the context host i
 // has pieces i and 2n - 1 - i, which makes everybody's work equal; weights play no part. A context
 // of fewer than two tokens a host leaves the last ones without any. One host: the plan's steps.
+// REQUIRES: star on several hosts: as ShareOfBlocks.
 std::vector<HostShare> DealShares(const Plan& plan, Spread spread, int n_hosts,
                                   std::span<const double> weights);
 

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -15,6 +16,7 @@
 namespace aster {
 
 using Bytes = std::vector<std::byte>;
+using SharedBytes = std::shared_ptr<const Bytes>;
 using Patience = std::chrono::duration<double>;
 inline constexpr Patience kForever = Patience::max();
 
@@ -31,6 +33,10 @@ class Group {
 
   // Errors: kWorld, naming the rank, when it is gone.
   virtual Status Send(int to, Channel channel, std::span<const std::byte> message) = 0;
+  // The same without a copy, which a transport may have to make of a message that is not its own.
+  virtual Status SendShared(int to, Channel channel, const SharedBytes& message) {
+    return Send(to, channel, *message);
+  }
   // The oldest message from that rank. Errors: kWorld, naming the rank, when it is gone, has sent
   // nothing for as long as patience lasts, or is not alive.
   virtual Result<Bytes> Receive(int from, Channel channel, Patience patience) = 0;
@@ -38,6 +44,9 @@ class Group {
   virtual bool TellsLife() const { return false; }
   // What this rank is at from now on, for messages: "encoding". The text is to live for ever.
   virtual void SetPhase(const char*) {}
+  // Rank 0 and every other rank mind each other's life. From now on this one minds that of these
+  // too, which are to call this as well; before, none of them need have. None: of rank 0 alone.
+  virtual void MindAlso(std::span<const int> /*ranks*/) {}
   // Errors: kWorld, naming the rank, when one has given no sign of life for too long.
   virtual Status Alive() { return Ok(); }
   // Whether Receive would return at once.

@@ -1,6 +1,6 @@
 // MPI as the transport. Every wait is a loop with a deadline: a rank that was stopped or cut off
-// must not hold the others for ever. Rank 0 and each of the others also tell each other that they
-// are alive, from a thread that does nothing else.
+// must not hold the others for ever. Rank 0 and each of the others, and those that send each other
+// keys, also tell each other that they are alive, from a thread that does nothing else.
 #include <mpi.h>
 #include <sched.h>
 
@@ -11,10 +11,11 @@
 #include <cstdlib>
 #include <limits>
 #include <mutex>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "cluster/launched_group.h"
@@ -60,26 +61,33 @@ class MpiGroup : public Group {
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
-    last_sign_.assign(static_cast<std::size_t>(size_), Clock::now());
-    left_.assign(static_cast<std::size_t>(size_), std::nullopt);
+    peers_.resize(static_cast<std::size_t>(size_));
+    for (int other = 0; other < size_; ++other) {
+      const bool minded = other != rank_ && (rank_ == 0 || other == 0);
+      PeerOf(other).is_minded = PeerOf(other).has_pulse = minded;
+    }
     if (size_ > 1) pulse_ = std::jthread([this](const std::stop_token& stop) { Pulse(stop); });
   }
-  // MPI_Finalize waits for all ranks. Where one is in trouble all are ended instead.
+  // MPI_Finalize waits for all ranks, for ever. So it is entered when they have said goodbye, up to
+  // which signs of life go on; where one is in trouble all are ended instead.
   ~MpiGroup() override {
+    phase_ = "ending";
+    if (!failed_ && size_ > 1) SayGoodbye();
     pulse_ = {};
-    if (failed_) {
-      Abort();
-    } else {
-      for (const int peer : Peers())
-        MPI_Send("", kGoodbye, MPI_BYTE, peer, kPulseTag, MPI_COMM_WORLD);
-      MPI_Finalize();
-    }
+    if (failed_) Abort();
+    const std::jthread watchdog = EndAfter(patience_ + kGrace);
+    MPI_Finalize();
   }
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
 
   Status Send(int to, Channel channel, std::span<const std::byte> message) override {
+    return SendShared(to, channel, std::make_shared<const Bytes>(message.begin(), message.end()));
+  }
+
+  Status SendShared(int to, Channel channel, const SharedBytes& shared) override {
+    const Bytes& message = *shared;
     if (message.size() > std::numeric_limits<int>::max()) {
       return WorldError("a message of " + std::to_string(message.size()) + " bytes to rank " +
                         std::to_string(to) + ": MPI takes less than 2 GiB");
@@ -89,7 +97,10 @@ class MpiGroup : public Group {
       return MPI_Isend(message.data(), static_cast<int>(message.size()), MPI_BYTE, to, Tag(channel),
                        MPI_COMM_WORLD, &request);
     });
-    if (result == MPI_SUCCESS && !Finish(&request, &result)) return NotAlive();
+    if (result == MPI_SUCCESS && !Finish(&request, &result)) {
+      Keep(shared);
+      return NotAlive();
+    }
     return result == MPI_SUCCESS ? Ok() : Status(Fail(to, result));
   }
 
@@ -117,13 +128,29 @@ class MpiGroup : public Group {
     Bytes message(static_cast<std::size_t>(n));
     MPI_Request request = MPI_REQUEST_NULL;
     int result = Call([&] { return MPI_Imrecv(message.data(), n, MPI_BYTE, &handle, &request); });
-    if (result == MPI_SUCCESS && !Finish(&request, &result)) return NotAlive();
+    if (result == MPI_SUCCESS && !Finish(&request, &result)) {
+      Keep(std::make_shared<const Bytes>(std::move(message)));
+      return NotAlive();
+    }
     if (result != MPI_SUCCESS) return Fail(from, result);
     return message;
   }
 
   bool TellsLife() const override { return true; }
   void SetPhase(const char* phase) override { phase_ = phase; }
+
+  void MindAlso(std::span<const int> ranks) override {
+    const std::lock_guard lock(mutex_);
+    for (int other = 1; rank_ > 0 && other < size_; ++other) {
+      Peer& peer = PeerOf(other);
+      const bool minded = std::ranges::find(ranks, other) != ranks.end();
+      // It may hear later than this one that the two are neighbours.
+      if (minded && !peer.is_minded)
+        peer.last_sign = Clock::now() + std::chrono::duration_cast<Clock::duration>(patience_);
+      peer.is_minded = minded;
+      peer.has_pulse |= minded;  // for good: it may mind this one for longer
+    }
+  }
 
   Status Alive() override {
     return SilentFor(patience_) < 0 && Gone() < 0 ? Ok() : Status(NotAlive());
@@ -136,20 +163,22 @@ class MpiGroup : public Group {
   }
 
  private:
-  // The ranks whose life matters to this one.
-  std::vector<int> Peers() const {
-    if (rank_ > 0) return {0};
-    std::vector<int> others(static_cast<std::size_t>(size_ - 1));
-    std::iota(others.begin(), others.end(), 1);
-    return others;
-  }
+  struct Peer {
+    bool is_minded = false;  // its life matters to this rank now
+    bool has_pulse = false;  // it is told that this rank is alive
+    Clock::time_point last_sign = Clock::now();
+    std::optional<Clock::time_point> left;  // when it said goodbye
+    MPI_Request pulse = MPI_REQUEST_NULL;   // the last one to it
+    MPI_Request goodbye = MPI_REQUEST_NULL;
+  };
+  Peer& PeerOf(int rank) { return peers_[static_cast<std::size_t>(rank)]; }
 
   // A rank that has given no sign of life for so long, and did not say goodbye; -1: none.
   int SilentFor(Patience time) {
     const std::lock_guard lock(mutex_);
-    for (const int peer : Peers()) {
-      const auto at = static_cast<std::size_t>(peer);
-      if (!left_[at] && Clock::now() - last_sign_[at] > time) return peer;
+    for (int other = 0; other < size_; ++other) {
+      const Peer& peer = PeerOf(other);
+      if (peer.is_minded && !peer.left && Clock::now() - peer.last_sign > time) return other;
     }
     return -1;
   }
@@ -158,50 +187,99 @@ class MpiGroup : public Group {
   // Asked by who still waits for something, it is a rank that failed for a reason of its own.
   int Gone() {
     const std::lock_guard lock(mutex_);
-    for (const int peer : Peers()) {
-      const auto& left = left_[static_cast<std::size_t>(peer)];
-      if (left && Clock::now() - *left > kGrace) return peer;
+    for (int other = 0; other < size_; ++other) {
+      const Peer& peer = PeerOf(other);
+      if (peer.is_minded && peer.left && Clock::now() - *peer.left > kGrace) return other;
     }
     return -1;
+  }
+
+  // What MPI may still read or write, after a wait that was given up. The group has failed by then,
+  // and ends the process without giving it back.
+  void Keep(SharedBytes message) {
+    const std::lock_guard lock(mutex_);
+    kept_.push_back(std::move(message));
+  }
+
+  // This process ends after that time, unless the thread is told to stop before.
+  static std::jthread EndAfter(Patience time) {
+    return std::jthread([time](const std::stop_token& stop) {
+      std::mutex mutex;
+      std::unique_lock lock(mutex);
+      std::condition_variable_any stopped;
+      stopped.wait_for(lock, stop, time, [] { return false; });
+      if (!stop.stop_requested()) std::_Exit(EXIT_FAILURE);
+    });
   }
 
   // All ranks end now, this one too.
   [[noreturn]] void Abort() {
     // Whoever lost its link may not get through to mpirun.
-    std::thread([] {
-      std::this_thread::sleep_for(kAbortTime);
-      std::_Exit(EXIT_FAILURE);
-    }).detach();
+    const std::jthread watchdog = EndAfter(kAbortTime);
     MPI_Abort(MPI_COMM_WORLD, EXIT_FAILURE);
     std::_Exit(EXIT_FAILURE);
   }
 
+  // REQUIRES: mutex_ is held.
+  void HearSigns(int rank) {
+    Peer& peer = PeerOf(rank);
+    int there = 0;
+    MPI_Status status;
+    while (MPI_Iprobe(rank, kPulseTag, MPI_COMM_WORLD, &there, &status) == MPI_SUCCESS &&
+           there != 0) {
+      char sign = 0;
+      int n = 0;
+      MPI_Recv(&sign, kGoodbye, MPI_BYTE, rank, kPulseTag, MPI_COMM_WORLD, &status);
+      MPI_Get_count(&status, MPI_BYTE, &n);
+      peer.last_sign = Clock::now();
+      if (n == kGoodbye) peer.left = Clock::now();
+    }
+  }
+
+  // REQUIRES: mutex_ is held.
+  static int GiveSign(int rank, Peer& peer) {
+    int done = 1;
+    if (peer.pulse != MPI_REQUEST_NULL) MPI_Test(&peer.pulse, &done, MPI_STATUS_IGNORE);
+    if (done == 0) return MPI_SUCCESS;  // it has not even taken the last one
+    return MPI_Isend(nullptr, 0, MPI_BYTE, rank, kPulseTag, MPI_COMM_WORLD, &peer.pulse);
+  }
+
+  // Until the ranks that this one minds have said it too, or one of them is no longer alive: then
+  // the pulse ends all.
+  void SayGoodbye() {
+    for (int other = 0; other < size_; ++other) {
+      const int result = Call([&] {
+        Peer& peer = PeerOf(other);
+        if (!peer.has_pulse) return MPI_SUCCESS;
+        return MPI_Isend("", kGoodbye, MPI_BYTE, other, kPulseTag, MPI_COMM_WORLD, &peer.goodbye);
+      });
+      if (result != MPI_SUCCESS) failed_ = true;
+    }
+    Waiting waiting(kForever);
+    const auto is_waited_for = [](const Peer& peer) { return peer.is_minded && !peer.left; };
+    while (!failed_) {
+      bool waits = false;
+      for (int other = 0; other < size_; ++other) {
+        const std::lock_guard lock(mutex_);
+        if (is_waited_for(PeerOf(other))) HearSigns(other);
+        waits |= is_waited_for(PeerOf(other));
+      }
+      if (!waits) return;
+      waiting.Goes();
+    }
+  }
+
   void Pulse(const std::stop_token& stop) {
-    const std::vector<int> peers = Peers();
     const Patience interval = std::min(kLongestPulse, patience_ / 8);
-    std::vector<MPI_Request> sent(static_cast<std::size_t>(size_), MPI_REQUEST_NULL);
     std::mutex mutex;
     std::condition_variable_any stopped;
     while (!stop.stop_requested()) {
-      for (const int peer : peers) {
-        MPI_Request& request = sent[static_cast<std::size_t>(peer)];
-        const int result = Call([&] {
-          int there = 0, done = 1;
-          MPI_Status status;
-          while (MPI_Iprobe(peer, kPulseTag, MPI_COMM_WORLD, &there, &status) == MPI_SUCCESS &&
-                 there != 0) {
-            char sign = 0;
-            int n = 0;
-            MPI_Recv(&sign, kGoodbye, MPI_BYTE, peer, kPulseTag, MPI_COMM_WORLD, &status);
-            MPI_Get_count(&status, MPI_BYTE, &n);
-            last_sign_[static_cast<std::size_t>(peer)] = Clock::now();
-            if (n == kGoodbye) left_[static_cast<std::size_t>(peer)] = Clock::now();
-          }
-          if (request != MPI_REQUEST_NULL) MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-          if (done == 0) return MPI_SUCCESS;  // it has not even taken the last one
-          return MPI_Isend(nullptr, 0, MPI_BYTE, peer, kPulseTag, MPI_COMM_WORLD, &request);
-        });
-        if (result != MPI_SUCCESS) failed_ = true;
+      for (int other = 0; other < size_; ++other) {
+        const std::lock_guard lock(mutex_);
+        Peer& peer = PeerOf(other);
+        if (!peer.has_pulse) continue;
+        HearSigns(other);
+        if (GiveSign(other, peer) != MPI_SUCCESS) failed_ = true;
       }
       // The pass that computes may be long in one layer; the others need not stay for that.
       if (const int silent = SilentFor(patience_ + kGrace); silent >= 0) {
@@ -261,8 +339,8 @@ class MpiGroup : public Group {
   std::atomic<bool> failed_ = false;
   std::atomic<const char*> phase_ = "starting";
   std::mutex mutex_;
-  std::vector<Clock::time_point> last_sign_;            // by rank
-  std::vector<std::optional<Clock::time_point>> left_;  // when a rank said goodbye
+  std::vector<Peer> peers_;  // by rank
+  std::vector<SharedBytes> kept_;
   std::jthread pulse_;
 };
 

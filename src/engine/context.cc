@@ -313,6 +313,7 @@ Status Context::Rewind(std::int64_t n) {
 }
 
 const Plan& Context::plan() const { return state_->plan; }
+std::int64_t Context::n_encoded() const { return state_->n_encoded; }
 double Context::encode_seconds() const { return state_->encode_seconds; }
 const Profile& Context::profile() const { return state_->profile; }
 

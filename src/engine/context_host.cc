@@ -1,5 +1,6 @@
 // The context host's side: encodes what it is told to, and attends over it.
 #include <algorithm>
+#include <exception>
 #include <map>
 #include <memory>
 #include <string>
@@ -34,7 +35,7 @@ class HostLoop {
       Reader reader(*message);
       const Kind kind = KindOf(&reader);
       if (kind == Kind::kEnd) return Ok();
-      if (Status status = Serve(kind, reader); !status) {
+      if (Status status = TryToServe(kind, reader); !status) {
         RefuseToServe(group_, status.error().message);
         return status;
       }
@@ -42,6 +43,15 @@ class HostLoop {
   }
 
  private:
+  // No memory, above all: the query host is to hear of that too.
+  Status TryToServe(Kind kind, Reader& reader) {
+    try {
+      return Serve(kind, reader);
+    } catch (const std::exception& error) {
+      return WorldError(error.what());
+    }
+  }
+
   Status Serve(Kind kind, Reader& reader) {
     group_.SetPhase(kind == Kind::kEncode ? "encoding" : "answering");
     if (kind == Kind::kEncode) return Encode(reader);
@@ -74,9 +84,10 @@ class HostLoop {
     if (!(request.model == FactsOf(model_))) {
       return WorldError("the query host has another model than " + model_.llama->path());
     }
-    const auto n = static_cast<std::uint64_t>(request.n_tokens);
-    if (n == 0 || reader.left() != n * sizeof(Token)) return Garbled(0, "tokens are missing");
-    std::vector<Token> tokens(n);
+    if (request.n_tokens == 0 || !reader.Holds<Token>(request.n_tokens)) {
+      return Garbled(0, "tokens are missing");
+    }
+    std::vector<Token> tokens(static_cast<std::size_t>(request.n_tokens));
     reader.TakeAll(std::span(tokens));
     for (const Token token : tokens) {
       if (token < 0 || token >= model_.info.n_vocab) return Garbled(0, "a token is none");
@@ -207,9 +218,9 @@ class HostLoop {
     const bool placed = request.n_tokens > 0 && request.n_tokens <= 65536 &&
                         request.first_position >= 0 && request.end >= 0;
     if (!fits || !placed) return Garbled(0, "queries that do not fit the model");
-    const auto rows = static_cast<std::size_t>(request.n_tokens * request.n_heads);
-    q_.resize(rows * static_cast<std::size_t>(request.head_dim));
-    if (reader.left() != q_.size() * sizeof(float)) return Garbled(0, "queries are missing");
+    const std::int64_t n_values = request.n_tokens * request.n_heads * request.head_dim;
+    if (!reader.Holds<float>(n_values)) return Garbled(0, "queries are missing");
+    q_.resize(static_cast<std::size_t>(n_values));
     reader.TakeAll(std::span(q_));
     return AttendTo(request, held);
   }

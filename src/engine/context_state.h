@@ -42,6 +42,7 @@ class ContextState {
     state->own_store = std::move(*forked);
     state->tokens.assign(tokens.begin(), tokens.begin() + n);
     state->held = {{0, n}};
+    state->n_encoded = std::min(n_encoded, n);
     return state;
   }
 
@@ -85,6 +86,7 @@ class ContextState {
     while (!held.empty() && held.back().begin >= n) held.pop_back();
     if (!held.empty()) held.back().end = std::min(held.back().end, n);
     tokens.resize(static_cast<std::size_t>(n));
+    n_encoded = std::min(n_encoded, n);
     return Ok();
   }
 
@@ -99,6 +101,9 @@ class ContextState {
 
   std::shared_ptr<ModelState> model;
   Plan plan;
+  // Tokens of the plan's context that were encoded as it says. Those behind, where it goes on
+  // within its last ones, see everything, as a query does.
+  std::int64_t n_encoded = plan.n_context;
   std::unique_ptr<KvStore> own_store;
   std::unique_ptr<StockPass> stock;
   std::vector<Token> tokens;

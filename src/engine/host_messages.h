@@ -107,6 +107,12 @@ class Reader {
     return true;
   }
   std::size_t left() const { return left_.size(); }
+  // Whether what is left is n values, no more and no less. To ask before room is made for them.
+  template <class T>
+  bool Holds(std::int64_t n) const {
+    return n >= 0 && left_.size() % sizeof(T) == 0 &&
+           left_.size() / sizeof(T) == static_cast<std::uint64_t>(n);
+  }
   std::string Text() {
     std::string text(reinterpret_cast<const char*>(left_.data()), left_.size());
     left_ = {};

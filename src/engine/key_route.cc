@@ -5,11 +5,13 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "base/clock.h"
 #include "engine/host_messages.h"
@@ -34,6 +36,11 @@ class Route : public KeyRoute {
  public:
   Route(Group& group, const Neighbours& neighbours, Patience patience)
       : group_(group), neighbours_(neighbours), patience_(patience) {
+    std::vector<int> ranks;
+    for (const int rank : {neighbours.previous, neighbours.next}) {
+      if (rank >= 0) ranks.push_back(rank);
+    }
+    group.MindAlso(ranks);
     if (neighbours.next >= 0) {
       sender_ = std::jthread([this](const std::stop_token& stop) { SendAll(stop); });
     }
@@ -41,6 +48,8 @@ class Route : public KeyRoute {
       receiver_ = std::jthread([this](const std::stop_token& stop) { ReceiveAll(stop); });
     }
   }
+
+  ~Route() override { group_.MindAlso({}); }
 
   Status Send(SharedBytes message) override {
     std::unique_lock lock(mutex_);
@@ -116,7 +125,7 @@ class Route : public KeyRoute {
         if (stop.stop_requested()) return;
         message = outbox_.front();
       }
-      const Status sent = group_.Send(neighbours_.next, Channel::kKeys, *message);
+      const Status sent = group_.SendShared(neighbours_.next, Channel::kKeys, message);
       const std::lock_guard lock(mutex_);
       if (!sent) failed_ = sent.error();
       outbox_.pop_front();
@@ -134,7 +143,7 @@ class Route : public KeyRoute {
         continue;
       }
       nap = kShortestNap;
-      Result<Bytes> message = group_.Receive(neighbours_.previous, Channel::kKeys, patience_);
+      Result<Bytes> message = ReceiveOne();
       std::unique_lock lock(mutex_);
       const bool is_last = !message || IsEnd(*message);
       if (!message) failed_ = message.error();
@@ -142,6 +151,14 @@ class Route : public KeyRoute {
       changed_.notify_all();
       if (is_last) return;
       changed_.wait(lock, stop, [&] { return inbox_.size() < kMostWaiting; });
+    }
+  }
+
+  Result<Bytes> ReceiveOne() {
+    try {
+      return group_.Receive(neighbours_.previous, Channel::kKeys, patience_);
+    } catch (const std::bad_alloc&) {
+      return WorldError("no memory for keys of rank " + std::to_string(neighbours_.previous));
     }
   }
 

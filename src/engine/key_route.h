@@ -20,9 +20,6 @@ struct KeysHeader {
   bool operator==(const KeysHeader&) const = default;
 };
 
-// A message of keys, held by whoever still sends it on.
-using SharedBytes = std::shared_ptr<const Bytes>;
-
 class KeyRoute {
  public:
   virtual ~KeyRoute() = default;
@@ -45,7 +42,8 @@ struct Neighbours {
   int next = -1;
 };
 
-// patience: how long the host before may send nothing while its message is waited for.
+// patience: how long the host before may send nothing while its message is waited for; where the
+// group tells life, how long a neighbour may give no sign of it.
 std::unique_ptr<KeyRoute> MakeKeyRoute(Group& group, const Neighbours& neighbours,
                                        Patience patience);
 

@@ -42,20 +42,20 @@ void FillWithKeys(std::span<std::byte> bytes) {
 // Neighbours that are not there: notes what is sent, and makes up what is to come.
 class LoneRoute : public internal::KeyRoute {
  public:
-  Status Send(internal::SharedBytes message) override {
+  Status Send(SharedBytes message) override {
     Note(true, message->size());
     return Ok();
   }
 
-  Result<internal::SharedBytes> Receive(const internal::KeysHeader& expected,
-                                        const std::function<Status()>&) override {
+  Result<SharedBytes> Receive(const internal::KeysHeader& expected,
+                              const std::function<Status()>&) override {
     const std::size_t n_bytes = sizeof expected + expected.n_bytes;
     Note(false, n_bytes);
     auto message = std::make_shared<Bytes>(n_bytes);
     std::memcpy(message->data(), &expected, sizeof expected);
     FillWithKeys(std::span(*message).subspan(sizeof expected));
     last_ = Clock::now();  // making it up is nobody's work
-    return internal::SharedBytes(std::move(message));
+    return SharedBytes(std::move(message));
   }
 
   Status Close() override { return Ok(); }

@@ -84,7 +84,7 @@ std::int64_t AlikeUpTo(const Context& held, const Plan& plan) {
   const auto all = static_cast<std::int64_t>(held.tokens().size());
   if (SameRule(plan, other)) {
     // Behind either's context tokens are the query, and see everything.
-    return plan.attention == Attention::kStar ? std::min({all, other.n_context, plan.n_context})
+    return plan.attention == Attention::kStar ? std::min({all, held.n_encoded(), plan.n_context})
                                               : all;
   }
   const auto extent = [all](const Plan& p) {
@@ -170,6 +170,7 @@ Result<Session> Session::Start(const Model& model, Model::Prompt prompt,
     auto forked = held->state_->Fork(reuse.n_tokens);
     if (!forked) return forked.error();
     state->context = std::move(*forked);
+    if (!reuse.continues) state->context->n_encoded = plan->n_context;
     state->context->plan = std::move(*plan);
   } else {
     state->context = std::make_unique<ContextState>(shared, std::move(*plan));

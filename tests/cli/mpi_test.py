@@ -27,8 +27,8 @@ def mpi_environment():
                        OMPI_MCA_btl_vader_single_copy_mechanism="none")
 
 
-def start(n, *arguments):
-    return subprocess.Popen([MPIRUN, "-n", str(n), ASTER, *arguments], stdin=subprocess.DEVNULL,
+def start(n, *arguments, stdin=subprocess.DEVNULL):
+    return subprocess.Popen([MPIRUN, "-n", str(n), ASTER, *arguments], stdin=stdin,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=mpi_environment(),
                             preexec_fn=default_signals)
 
@@ -241,6 +241,22 @@ class Ranks(Case):
                 self.assertNotEqual(ended.code, 0, ended)
                 self.assertIn("rank 0", ended.err)
                 self.assertTrue(self.is_gone(pid), "rank 0 was left behind")
+
+    def test_the_end_does_not_wait_for_a_rank_that_was_stopped(self):
+        process = start(2, "chat", "-m", self.model, "-f", self.long, *FLAGS, "--host-timeout", "2",
+                        stdin=subprocess.PIPE)
+        pid = self.context_host(process)
+        process.stdin.write(b"Why?\n")
+        process.stdin.flush()
+        self.assertTrue(process.stdout.read(1), "no answer began")
+        time.sleep(1)  # nor is it under way any more: it has 16 tokens
+        os.kill(pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        ended = finish(process)  # closes its input
+        self.assertNotEqual(ended.code, 0, ended)
+        self.assertLess(time.monotonic() - begun, 30)
+        self.assertIn("rank 1 gave no sign of life for 2 s", ended.err)
+        self.assertTrue(self.is_gone(pid), "rank 1 was left behind")
 
     def test_ranks_with_different_models_are_told_apart(self):
         other = os.path.join(self.folder, "other")

@@ -94,9 +94,83 @@ TEST_F(HostFaultsTest, AutoHasNoWindowOnSeveralHosts) {
   EXPECT_EQ(on_two->plan().attention, Attention::kStar);
 }
 
+// One context host, which is told what a query host would tell it.
+class ToldHost {
+ public:
+  explicit ToldHost(const std::string& path) : groups_(MakeLocalGroup(2)) {
+    host_ = std::jthread([this, path] {
+      Model model = MustLoadTiny(path);
+      const Status status = internal::ServeHost(model, *groups_[1], kPatience);
+      ended_ = status.ok() ? "" : status.error().message;
+      groups_[1].reset();
+    });
+  }
+
+  template <class Request, class T>
+  void Tell(internal::Kind kind, const Request& request, const std::vector<T>& values) {
+    Bytes message;
+    internal::Writer writer(kind, &message);
+    writer.Put(request);
+    writer.PutAll(std::span<const T>(values));
+    ASSERT_TRUE(groups_[0]->Send(1, Channel::kTalk, message).ok());
+  }
+  // Its next message that is of this kind.
+  std::string Hear(internal::Kind kind) {
+    while (true) {
+      const Result<Bytes> answer = groups_[0]->Receive(1, Channel::kTalk, kPatience);
+      if (!answer) return "nothing: " + answer.error().message;
+      internal::Reader reader(*answer);
+      const internal::Kind got = internal::KindOf(&reader);
+      if (got == kind) return reader.Text();
+      if (got == internal::Kind::kFailed) return "failed: " + reader.Text();
+    }
+  }
+  std::string End() {
+    host_.join();
+    return ended_;
+  }
+
+ private:
+  std::vector<std::unique_ptr<Group>> groups_;
+  std::string ended_;
+  std::jthread host_;
+};
+
 // What a peer sends is looked at before it is used: each of these differs from a good request in
 // one thing.
-TEST_F(HostFaultsTest, ARequestThatDoesNotFitIsRefusedWithAReason) {
+class BadRequestTest : public HostFaultsTest {
+ protected:
+  // Of host 1 of 2, over 300 tokens in blocks of 50.
+  internal::EncodeRequest GoodRequest() const {
+    internal::EncodeRequest request;
+    request.context = 1;
+    request.model = internal::FactsOf(*internal::ModelAccess::StateOf(model_));
+    request.n_tokens = 300;
+    request.block_size = request.anchor_size = 50;
+    request.first_block = 3;
+    request.last_block = 6;
+    request.place = 1;
+    request.n_places = 2;
+    return request;
+  }
+  // As the query host gives the queries of one token.
+  internal::AttendRequest GoodQueries() const {
+    const LayerShape& shape = internal::ModelAccess::StateOf(model_)->pass->layers()[0];
+    internal::AttendRequest request;
+    request.context = 1;
+    request.n_tokens = 1;
+    request.first_position = request.end = 300;
+    request.n_heads = internal::ModelAccess::StateOf(model_)->pass->n_heads();
+    request.head_dim = shape.head_dim;
+    request.head_dim_v = shape.head_dim_v;
+    request.scale = 0.1F;
+    return request;
+  }
+
+  const Model model_ = MustLoadTiny(file_.path());
+};
+
+TEST_F(BadRequestTest, ToEncodeIsRefusedWithAReason) {
   using internal::EncodeRequest;
   struct Bad {
     const char* said;
@@ -110,6 +184,7 @@ TEST_F(HostFaultsTest, ARequestThatDoesNotFitIsRefusedWithAReason) {
       {"tokens are missing", [](auto&, auto& tokens) { tokens.pop_back(); }},
       {"tokens are missing", [](auto& r, auto&) { r.n_tokens = -1; }},
       {"tokens are missing", [](auto& r, auto&) { r.n_tokens = std::int64_t{1} << 61; }},
+      {"tokens are missing", [](auto& r, auto&) { r.n_tokens = (std::int64_t{1} << 62) + 300; }},
       {"a token is none", [](auto&, auto& tokens) { tokens[7] = -5; }},
       {"a token is none", [](auto&, auto& tokens) { tokens[7] = 1 << 30; }},
       {"block size 1: expected", [](auto& r, auto&) { r.block_size = 1; }},
@@ -128,36 +203,66 @@ TEST_F(HostFaultsTest, ARequestThatDoesNotFitIsRefusedWithAReason) {
   };
   for (const Bad& bad : cases) {
     SCOPED_TRACE(bad.said);
-    const std::vector<std::unique_ptr<Group>> groups = MakeLocalGroup(2);
-    std::string ended;
-    std::jthread host([&] {
-      Model model = MustLoadTiny(file_.path());
-      const Status status = internal::ServeHost(model, *groups[1], kPatience);
-      ended = status.ok() ? "" : status.error().message;
-    });
-    const Model model = MustLoadTiny(file_.path());
+    ToldHost host(file_.path());
     std::vector<Token> tokens = SomeTokens(300);
-    EncodeRequest request;
-    request.context = 1;
-    request.model = internal::FactsOf(*internal::ModelAccess::StateOf(model));
-    request.n_tokens = 300;
-    request.block_size = request.anchor_size = 50;
-    request.first_block = 3;
-    request.last_block = 6;
-    request.place = 1;
-    request.n_places = 2;
+    EncodeRequest request = GoodRequest();
     bad.change(request, tokens);
-    Bytes message;
-    internal::Writer writer(internal::Kind::kEncode, &message);
-    writer.Put(request);
-    writer.PutAll(std::span<const Token>(tokens));
-    ASSERT_TRUE(groups[0]->Send(1, Channel::kTalk, message).ok());
-    const Result<Bytes> answer = groups[0]->Receive(1, Channel::kTalk, kPatience);
-    ASSERT_TRUE(answer.ok());
-    internal::Reader reader(*answer);
-    EXPECT_EQ(internal::KindOf(&reader), internal::Kind::kFailed);
-    EXPECT_NE(reader.Text().find(bad.said), std::string::npos);
-    host.join();
+    host.Tell(internal::Kind::kEncode, request, tokens);
+    const std::string heard = host.Hear(internal::Kind::kFailed);
+    EXPECT_NE(heard.find(bad.said), std::string::npos) << heard;
+    const std::string ended = host.End();
+    EXPECT_NE(ended.find(bad.said), std::string::npos) << ended;
+  }
+}
+
+TEST_F(BadRequestTest, ToAttendIsRefusedWithAReason) {
+  using internal::AttendRequest;
+  struct Bad {
+    const char* said;
+    std::function<void(AttendRequest&, std::vector<float>&)> change;
+  };
+  const std::vector<Bad> cases = {
+      {"", [](auto&, auto&) {}},  // is answered
+      {"a context that is not here", [](auto& r, auto&) { r.context = 2; }},
+      {"no such layer", [](auto& r, auto&) { r.layer = -1; }},
+      {"no such layer", [](auto& r, auto&) { r.layer = 99; }},
+      {"queries that do not fit", [](auto& r, auto&) { r.n_heads = 0; }},
+      {"queries that do not fit", [](auto& r, auto&) { r.n_heads = 1 << 20; }},
+      {"queries that do not fit", [](auto& r, auto&) { r.head_dim += 1; }},
+      {"queries that do not fit", [](auto& r, auto&) { r.head_dim_v += 1; }},
+      {"queries that do not fit", [](auto& r, auto&) { r.n_tokens = -1; }},
+      {"queries that do not fit", [](auto& r, auto&) { r.n_tokens = std::int64_t{1} << 60; }},
+      {"queries that do not fit", [](auto& r, auto&) { r.first_position = -1; }},
+      {"queries that do not fit", [](auto& r, auto&) { r.end = -1; }},
+      // Hundreds of gigabytes, had it made room for what was announced.
+      {"queries are missing",
+       [](auto& r, auto&) {
+         r.n_tokens = 65536;
+         r.n_heads = 4096;
+       }},
+      {"queries are missing", [](auto& r, auto&) { r.n_heads *= 2; }},
+      {"queries are missing", [](auto&, auto& q) { q.pop_back(); }},
+      {"queries are missing", [](auto&, auto& q) { q.push_back(0); }},
+  };
+  for (const Bad& bad : cases) {
+    SCOPED_TRACE(bad.said);
+    ToldHost host(file_.path());
+    host.Tell(internal::Kind::kEncode, GoodRequest(), SomeTokens(300));
+    EXPECT_FALSE(host.Hear(internal::Kind::kDone).starts_with("failed"));
+    AttendRequest request = GoodQueries();
+    std::vector<float> q(static_cast<std::size_t>(request.n_heads * request.head_dim), 1.0F);
+    bad.change(request, q);
+    host.Tell(internal::Kind::kAttend, request, q);
+    if (*bad.said == '\0') {
+      const auto n = static_cast<std::size_t>(request.n_heads * (request.head_dim_v + 1));
+      EXPECT_EQ(host.Hear(internal::Kind::kAttended).size(), n * sizeof(float));
+      host.Tell(internal::Kind::kEnd, 0, std::vector<int>());
+      EXPECT_EQ(host.End(), "");
+      continue;
+    }
+    const std::string heard = host.Hear(internal::Kind::kFailed);
+    EXPECT_NE(heard.find(bad.said), std::string::npos) << heard;
+    const std::string ended = host.End();
     EXPECT_NE(ended.find(bad.said), std::string::npos) << ended;
   }
 }

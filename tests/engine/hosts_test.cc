@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -49,12 +50,26 @@ TEST_F(HostsTest, UnevenHostsAnswerAsOneToo) {
   Context alone = std::move(*Context::Encode(model, tokens, Star(50)));
   const std::vector<Answer> want = AskTwice(alone);
   for (const AnchorFrom from : {AnchorFrom::kRecompute, AnchorFrom::kBroadcast}) {
-    // The second leaves rank 0 without a block, the third rank 1.
-    for (const std::vector<double>& weights :
-         {std::vector<double>{3, 1, 0.5}, {0.001, 1, 1}, {1, 0.001, 1}}) {
+    struct Uneven {
+      std::vector<double> weights;
+      std::ptrdiff_t without_block;  // a rank; -1: none
+    };
+    for (const auto& [weights, without_block] :
+         {Uneven{{3, 1, 0.5}, -1}, Uneven{{1e-12, 1, 1}, 0}, Uneven{{1, 1e-12, 1}, 1}}) {
       ContextHosts others(file_.path(), 3, from);
       others.hosts()->options.weights = weights;
       Model query_host = others.QueryHost(file_.path());
+      const Plan plan = *MakePlan(430, Star(50).plan);
+      {
+        const std::lock_guard talk(others.hosts()->talk);
+        const auto choice =
+            others.hosts()->Choose(*internal::ModelAccess::StateOf(query_host), plan);
+        ASSERT_TRUE(choice.ok()) << choice.error().message;
+        for (std::ptrdiff_t rank = 0; rank < 3; ++rank) {
+          EXPECT_EQ(choice->shares[static_cast<std::size_t>(rank)].passes.empty(),
+                    rank == without_block);
+        }
+      }
       Result<Context> context = Context::Encode(query_host, tokens, Star(50));
       ASSERT_TRUE(context.ok()) << context.error().message;
       ExpectAlike(AskTwice(*context), want);

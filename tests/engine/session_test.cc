@@ -180,6 +180,36 @@ TEST_P(SessionTest, AnotherContextWithTheSameStartEncodesOnlyTheRest) {
   }
 }
 
+// A conversation may name its context and still differ in the last tokens before its own, where a
+// text's end merges with what follows. Those are its query, and of no use to others.
+TEST_P(SessionTest, AContextThatWentOnWithinItsLastTokensLendsOnlyWhatItEncoded) {
+  const auto options = Greedy(Attention::kStar, 64);
+  const std::vector<Token> all = SomeTokens(256);
+  Session session = MustStart(Prompt(all, SomeTokens(4, 3)), options);
+  MustPrefill(session);
+  const Result<Context> held = session.Snapshot();
+  ASSERT_TRUE(held.ok());
+  EXPECT_EQ(held->n_encoded(), 256);
+
+  std::vector<Token> seam = {all.begin(), all.begin() + 250};
+  for (int i = 0; i < 6; ++i) seam.push_back(all[static_cast<std::size_t>(i)] + 1);
+  Session further = MustStart(Prompt(seam, SomeTokens(4, 5)), options, &*held, {250, true});
+  MustPrefill(further);
+  const Result<Context> gone_on = further.Snapshot();
+  ASSERT_TRUE(gone_on.ok());
+  EXPECT_EQ(gone_on->n_encoded(), 250);
+
+  std::vector<Token> longer = seam;
+  const std::vector<Token> rest = SomeTokens(300, 13);
+  longer.insert(longer.end(), rest.begin(), rest.end());
+  const auto prompt = Prompt(longer, SomeTokens(4, 3));
+  const Reuse reuse = FindReuse(model_, *gone_on, prompt, options.plan);
+  EXPECT_FALSE(reuse.continues);
+  EXPECT_EQ(reuse.n_tokens, 250);
+  Session other = MustStart(prompt, options, &*gone_on, reuse);
+  EXPECT_EQ(MustFinish(other), Alone(prompt, options));
+}
+
 // What the longer context encoded behind its blocks is the shorter one's query, which sees all.
 TEST_P(SessionTest, AShorterContextTakesNoMoreThanItHolds) {
   const auto options = Greedy(Attention::kStar, 64);
