@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -399,6 +401,37 @@ std::map<std::string, std::string> Current(const std::vector<std::vector<Sample>
   return current;
 }
 
+// The samples that the folder's last summary left out. Errors: kWorld for a file of another kind.
+Result<std::set<std::string>> SupersededBefore(const std::string& folder) {
+  const std::string path = folder + "/summary.json";
+  std::error_code ec;
+  std::set<std::string> samples;
+  if (!std::filesystem::exists(path, ec)) return samples;
+  std::ifstream file(path);
+  const auto summary = nlohmann::json::parse(file, nullptr, false);
+  const auto list =
+      summary.is_object() ? summary.value("superseded", nlohmann::json::array()) : nlohmann::json();
+  const auto is_text = [](const nlohmann::json& one) { return one.is_string(); };
+  if (!list.is_array() || !std::ranges::all_of(list, is_text)) {
+    return WorldError(path + ": expected what aster eval writes, or no such file");
+  }
+  for (const auto& one : list) samples.insert(one.get<std::string>());
+  return samples;
+}
+
+// Prediction::Place to fingerprint, as the folder's last evaluation had them: what it left out, and
+// nothing was answered to since, counts no more than then.
+Result<std::map<std::string, std::string>> CurrentBefore(
+    const std::string& folder, const std::vector<Prediction>& predictions) {
+  const auto superseded = SupersededBefore(folder);
+  if (!superseded) return superseded.error();
+  std::map<std::string, std::string> current;
+  for (const Prediction& p : predictions) {
+    if (!superseded->contains(p.sample)) current[p.Place()] = p.sample;
+  }
+  return current;
+}
+
 Status ShowSummary(const std::string& folder, const std::vector<Prediction>& predictions,
                    const std::map<std::string, std::string>& current) {
   if (predictions.empty()) {
@@ -426,7 +459,9 @@ Result<int> RunEval(const Options& options, Hosts& hosts) {
     std::int64_t n_whole = 0;
     const auto found = eval::ReadPredictions(folder + "/predictions.jsonl", &n_whole);
     if (!found) return found.error();
-    if (Status shown = ShowSummary(folder, *found, {}); !shown) return shown.error();
+    const auto current = CurrentBefore(folder, *found);
+    if (!current) return current.error();
+    if (Status shown = ShowSummary(folder, *found, *current); !shown) return shown.error();
     return 0;
   }
   const auto files = ReadChosen(options.eval);

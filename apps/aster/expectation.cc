@@ -16,15 +16,27 @@ std::string Percent(const nlohmann::json& value) {
   return std::to_string(std::lround(value.get<double>()));
 }
 
-// Of "MODEL LENGTH" each.
-std::size_t CountModels(const nlohmann::json& runs) {
+// What a figure was pooled from.
+struct Seen {
   std::set<std::string> models;
-  for (const auto& run : runs) {
-    const auto name = run.get<std::string>();
-    models.insert(name.substr(0, name.rfind(' ')));
+  std::set<std::int64_t> lengths;  // in tokens
+
+  // runs: "MODEL LENGTH" each.
+  explicit Seen(const nlohmann::json& runs) {
+    for (const auto& run : runs) {
+      const auto name = run.get<std::string>();
+      const std::size_t space = name.rfind(' ');
+      models.insert(name.substr(0, space));
+      lengths.insert(std::stoll(name.substr(space + 1)));
+    }
   }
-  return models.size();
-}
+  std::string Words() const {
+    const auto in_k = [](std::int64_t n) { return std::to_string(n / 1024) + "K"; };
+    const std::string least = in_k(*lengths.begin()), most = in_k(*lengths.rbegin());
+    return std::to_string(models.size()) + (models.size() == 1 ? " small model" : " small models") +
+           " at " + (least == most ? least : least + " to " + most);
+  }
+};
 
 }  // namespace
 
@@ -35,10 +47,12 @@ std::string Expectation(const Plan& plan) {
   for (const auto& row : table.at("rows")) {  // by number of blocks for each window
     if (row.at("window").get<std::int64_t>() != plan.window) continue;
     if (row.at("blocks").get<std::int64_t>() < plan.n_blocks) continue;
+    const Seen seen(row.at("of"));
+    if (plan.block_size < *seen.lengths.begin() / row.at("blocks").get<std::int64_t>()) break;
     const auto& kept = row.at("kept");
     return "expect " + Percent(kept.at(0)) + " % (" + Percent(kept.at(1)) + " to " +
            Percent(kept.at(2)) + ") of dense's " + table.at("benchmark").get<std::string>() +
-           " score, as seen on " + std::to_string(CountModels(row.at("of"))) + " small models";
+           " score, as seen on " + seen.Words();
   }
   return kNotMeasured;
 }

@@ -32,19 +32,22 @@ Result<PredictionLog> PredictionLog::Open(const std::string& folder) {
   for (const Prediction& one : log.predictions_) log.keys_.insert(one.Key());
   // A line that a crash cut off goes.
   if (ftruncate(log.fd_, n_whole) != 0) return log.SystemError();
+  log.is_ours_ = true;
   return log;
 }
 
 PredictionLog::PredictionLog(PredictionLog&& other) noexcept
     : path_(std::move(other.path_)),
       fd_(std::exchange(other.fd_, -1)),
+      is_ours_(std::exchange(other.is_ours_, false)),
       predictions_(std::move(other.predictions_)),
       keys_(std::move(other.keys_)) {}
 
 PredictionLog::~PredictionLog() {
   if (fd_ < 0) return;
-  if (predictions_.empty())
-    unlink(path_.c_str());  // a file without predictions tells nobody anything
+  // A file without predictions tells nobody anything. One that could not be read, or that another
+  // process writes to, is no such file.
+  if (is_ours_ && predictions_.empty()) unlink(path_.c_str());
   close(fd_);
 }
 

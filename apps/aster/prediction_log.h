@@ -30,6 +30,7 @@ class PredictionLog {
 
   std::string path_;
   int fd_ = -1;
+  bool is_ours_ = false;  // locked and read whole
   std::vector<eval::Prediction> predictions_;
   std::set<std::string> keys_;
 };

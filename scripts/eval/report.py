@@ -36,12 +36,15 @@ def load(folders):
 
 def one_length(run, length):
     """All parts of one length of a run."""
+    reference = run.reference_at(length)
     comparisons = {name: samples.compare(run, length, name) for name in run.settings_at(length)
-                   if run.reference and name != run.reference}
-    no_full = [] if run.reference else [Text(
+                   if reference and name != reference}
+    no_full = [] if reference else [Text(
+        f"There is no {run.reference} at this length, so nothing says what is kept."
+        if run.reference else
         "There is neither `dense` nor `llama` here, so nothing says what is kept.")]
     llama = sections.llama_line(run, length, comparisons.get("llama")) if (
-        run.reference == "dense") else []
+        reference == "dense") else []
     return [
         Heading(3, words.length_title(length).capitalize(), sections.shared(run, length)),
         *no_full, *sections.headline(run, length), *llama, *sections.scores(run, length),

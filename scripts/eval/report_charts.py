@@ -196,8 +196,9 @@ def strip(figure, theme, data):
                   frameon=False, fontsize=9)
 
 
-def place_labels(figure, axes, points, style):
-    """A label beside each (name, x, [value, low, high]), where it covers least."""
+def place_labels(figure, axes, points, labels, style):
+    """A label beside each (name, x, [value, low, high]), where it covers least.
+    labels: {name: text}"""
     figure.canvas.draw()
     scale = figure.dpi / 72
     to_dots = axes.transData.transform
@@ -210,7 +211,7 @@ def place_labels(figure, axes, points, style):
         taken += [(px - 6 * scale, py - 6 * scale, px + 6 * scale, py + 6 * scale),
                   (px - 3 * scale, bottom, px + 3 * scale, top)]
     for name, x, (value, _, _) in sorted(points, key=lambda point: -point[2][0]):
-        text = axes.annotate(name, (x, value), fontsize=9.5)
+        text = axes.annotate(labels[name], (x, value), fontsize=9.5)
         box = text.get_window_extent()
         text.remove()
         point, size = to_dots((x, value)), (box.width, box.height)
@@ -218,14 +219,14 @@ def place_labels(figure, axes, points, style):
         taken.append(layout.box_at(point, size, offset, scale))
         colour = style[name][0]
         leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.7}
-        axes.annotate(name, (x, value), offset, textcoords="offset points", va="center",
+        axes.annotate(labels[name], (x, value), offset, textcoords="offset points", va="center",
                       ha="right" if offset[0] < 0 else "left", fontsize=9.5, color=colour,
                       arrowprops=leader if layout.has_line(offset) else None)
 
 
 def trade(figure, theme, data):
     """Score against TTFT. data: all_settings, points [(setting, ratio, [value, low, high])],
-    reference."""
+    labels {setting: text}, reference."""
     figure.set_size_inches(WIDTH, 5)
     axes = figure.subplots()
     style = styles(data["all_settings"], theme)
@@ -247,7 +248,7 @@ def trade(figure, theme, data):
     axes.grid(True, color=theme["grid"], linewidth=0.7)
     axes.set_xlabel(f"median TTFT, of {data['reference']}'s (left is faster)")
     axes.set_ylabel("overall score, %")
-    place_labels(figure, axes, data["points"], style)
+    place_labels(figure, axes, data["points"], data["labels"], style)
 
 
 PAINTERS = {"grouped": grouped, "heat": heat, "strip": strip, "trade": trade}

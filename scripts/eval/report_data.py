@@ -69,6 +69,10 @@ class Run:
     def settings_at(self, length):
         return [name for name in self.settings if self.samples(length, name)]
 
+    def reference_at(self, length):
+        """The full attention that settings of a length are compared with; None: it has none."""
+        return self.reference if self.reference in self.settings_at(length) else None
+
     def compared_at(self, length):
         """The settings that are not full attention."""
         return [name for name in self.settings_at(length) if name not in FULL]

@@ -56,7 +56,7 @@ def kind_of(reference):
 
 def strip(run, length, setting):
     """Every needle of one length and setting; nothing where there is none."""
-    found = samples.paired(run, samples.needles(run, length, setting))
+    found = samples.paired(run, length, samples.needles(run, length, setting))
     if not found:
         return []
     (block_size, anchor_size), usual = samples.usual_plan(found)
@@ -64,7 +64,7 @@ def strip(run, length, setting):
         usual, key=lambda one: run.groups_at(length).index(one.task))))
     dots = [(one.at, lanes.index(one.task), kind_of(one)) for one in usual]
     count = {kind: sum(dot[2] == kind for dot in dots) for kind in ("found", "lost", "neither")}
-    full = run.reference
+    full = run.reference_at(length)
     kinds = {"found": "found", "lost": f"not found, but with {full}" if full else "not found",
              "neither": f"found with neither this nor {full}"}
     title = f"Needles with {setting} at {words.length_title(length)}"
@@ -86,20 +86,20 @@ def strip(run, length, setting):
 
 def places(run, length):
     """Strips and the table of places, for the settings of star."""
-    charts, rows = [], []
+    charts, rows, reference = [], [], run.reference_at(length)
     for setting in run.compared_at(length):
         charts += strip(run, length, setting)
-        found = samples.paired(run, samples.needles(run, length, setting))
+        found = samples.paired(run, length, samples.needles(run, length, setting))
         for place, (own, full, n) in samples.by_place(found).items() if found else ():
             rows.append([setting, place, f"{n:,}", words.share(own, n)] +
-                        [words.share(full, n)] * (run.reference is not None))
+                        [words.share(full, n)] * (reference is not None))
     if not charts:
         return []
     return [
         Heading(4, "Needles and seams", f"{shared(run, length)}-seams"), *charts,
         Table("Needles found, by where they stand. A reference at a seam is in another line too.",
               ["setting", "place", "references", "found"] +
-              [f"found with {run.reference}, the same ones"] * (run.reference is not None), rows,
+              [f"found with {reference}, the same ones"] * (reference is not None), rows,
               words=(1,))
     ]
 

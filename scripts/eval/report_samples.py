@@ -97,9 +97,10 @@ def cells(run, setting):
     return {key: tuple(count) for key, count in counts.items()}
 
 
-def paired(run, references):
-    """Those that the run's reference setting has too; all where the run has none."""
-    return [one for one in references if run.reference is None or one.full_found is not None]
+def paired(run, length, references):
+    """Those that the length's reference setting has too; all where it has none."""
+    alone = run.reference_at(length) is None
+    return [one for one in references if alone or one.full_found is not None]
 
 
 def by_place(references):

@@ -225,7 +225,8 @@ def differences(run, length):
 def against_each_other(run, length):
     """Which setting to take: a triangle of star's settings."""
     settings = run.compared_at(length)
-    group = ABOVE if run.reference else OVERALL
+    has_above = any(run.pair(length, one, other, ABOVE) for one in settings for other in settings)
+    group = ABOVE if has_above else OVERALL
     pairs = {(one, other): run.pair(length, one, other, group)
              for one in settings for other in settings}
     columns = [other for other in settings if any(pairs[one, other] for one in settings)]
@@ -235,7 +236,7 @@ def against_each_other(run, length):
         return []
     counts = [pair["n_pairs"] for pair in pairs.values() if pair]
     low, high = min(counts), max(counts)
-    of = f"the tasks that {run.reference} scores above 20 %" if run.reference else "all tasks"
+    of = f"the tasks that {run.reference} scores above 20 %" if has_above else "all tasks"
     return [
         Heading(4, "Settings against each other", f"{shared(run, length)}-pairs"),
         Table(f"A line's setting less a column's, in points of the mean over {of}, with 95 % "
@@ -247,21 +248,32 @@ def against_each_other(run, length):
 
 def trade(run, length):
     """Score against TTFT; needs a full attention to be the measure."""
-    points = []
+    points, labels = [], {}
+    full = run.row(length, run.reference, OVERALL)
     for name in run.settings_at(length):
         row = run.row(length, name, OVERALL)
-        if row and (name == run.reference or row["ttft_ratio"]):
-            points.append((name, 1 if name == run.reference else row["ttft_ratio"], row["score"]))
+        if not row or not (name == run.reference or row["ttft_ratio"]):
+            continue
+        points.append((name, 1 if name == run.reference else row["ttft_ratio"], row["score"]))
+        # Scores of other samples stand beside each other, but do not compare.
+        other = full and row["n_samples"] != full["n_samples"]
+        labels[name] = (f"{name} ({words.counted(row['n_samples'], 'sample', 'samples')})"
+                        if other else name)
     if run.reference is None or len(points) < 2:
         return []
     title = f"Score against TTFT at {words.length_title(length)}"
-    listed = "; ".join(f"{name} at {ratio:.2f}: {words.interval(score)}"
+    other_samples = "" if all(name == label for name, label in labels.items()) else (
+        f" A point with a number of samples has not the {full['n_samples']:,} of the others, and its "
+        "score does not compare with theirs: what is kept, above, is of the same samples.")
+    listed = "; ".join(f"{labels[name]} at {ratio:.2f}: {words.interval(score)}"
                        for name, ratio, score in points)
     return [
         Heading(4, "Score against TTFT", f"{shared(run, length)}-ttft"),
         Chart(f"{shared(run, length)}-ttft", "trade",
-              {"points": points, "all_settings": run.settings, "reference": run.reference},
+              {"points": points, "labels": labels, "all_settings": run.settings,
+               "reference": run.reference},
               f"{title}, a point a setting. Overall score in per cent: {listed}.",
               f"{title}. Up is better, left is faster; lines: 95 % intervals of the overall score. "
-              f"TTFT is the median over samples of its share of {run.reference}'s, which is at 1.")
+              f"TTFT is the median over samples of its share of {run.reference}'s, which is at 1."
+              + other_samples)
     ]

@@ -311,19 +311,30 @@ Result<std::vector<std::vector<Sample>>> ReadSamples(const std::string& path,
   const Result<std::vector<std::string>> files = SampleFiles(path, except);
   if (!files) return files.error();
   std::vector<std::vector<Sample>> all;
-  std::map<std::tuple<std::string, std::int64_t, std::int64_t>, const std::string*> places;
+  struct Place {
+    const std::string* file;
+    std::string fingerprint;
+  };
+  std::map<std::tuple<std::string, std::int64_t, std::int64_t>, Place> places;
   for (const std::string& file : *files) {
     const Result<std::string> text = ReadFile(file);
     if (!text) return text.error();
     Result<std::vector<Sample>> samples = ParseSamples(*text, file);
     if (!samples) return samples.error();
     for (const Sample& sample : *samples) {
-      const auto [other, is_new] =
-          places.try_emplace({sample.task, sample.length, sample.index}, &file);
-      if (is_new || other->second == &file) continue;
-      return Refuse(file, "sample " + std::to_string(sample.index) + " of " + sample.task +
-                              (sample.length > 0 ? " at " + std::to_string(sample.length) : "") +
-                              " is in " + *other->second +
+      const std::string fingerprint = sample.Fingerprint();
+      const auto [at, is_new] =
+          places.try_emplace({sample.task, sample.length, sample.index}, Place{&file, fingerprint});
+      const Place& other = at->second;
+      if (is_new || (other.file == &file && other.fingerprint == fingerprint)) continue;
+      const std::string name = "sample " + std::to_string(sample.index) + " of " + sample.task +
+                               (sample.length > 0 ? " at " + std::to_string(sample.length) : "");
+      if (other.file == &file) {
+        return Refuse(file, name +
+                                " is there twice, with different texts; expected an \"index\" "
+                                "of its own for each, or none");
+      }
+      return Refuse(file, name + " is in " + *other.file +
                               " too; expected \"max_seq_length\" or a folder for each length, such "
                               "as 4096");
     }

@@ -33,6 +33,7 @@ constexpr Pseudo kOfDifferences{2, 0, 1, -1};
 // The interval of that centre, widened where the value lies outside, in per cent.
 Estimate Around(double value, double centre, double variance, double least) {
   const double half = kNormal95 * std::sqrt(variance);
+  value = std::clamp(value, least, 1.0);  // a sum of shares may miss its end by a rounding
   return {100 * value, 100 * std::max(std::min(centre - half, value), least),
           100 * std::min(std::max(centre + half, value), 1.0)};
 }

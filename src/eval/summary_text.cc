@@ -140,7 +140,11 @@ const SettingPair* FindPair(std::span<const SettingPair> pairs, const std::strin
 // A triangle: a line a setting, a column one that came before it.
 void AppendPairTable(std::span<const SettingPair> all, std::int64_t length,
                      const std::string& reference, std::string* text) {
-  const std::string group = reference.empty() ? "overall" : "overall above 20";
+  // Not every length needs to have full attention.
+  const bool has_above = std::ranges::any_of(all, [length](const SettingPair& p) {
+    return p.length == length && p.group == "overall above 20";
+  });
+  const std::string group = has_above ? "overall above 20" : "overall";
   std::vector<SettingPair> pairs;
   std::copy_if(all.begin(), all.end(), std::back_inserter(pairs),
                [&](const SettingPair& p) { return p.length == length && p.group == group; });
@@ -152,10 +156,10 @@ void AppendPairTable(std::span<const SettingPair> all, std::int64_t length,
       if (std::find(names->begin(), names->end(), *name) == names->end()) names->push_back(*name);
     }
   }
-  *text += "Settings against each other, " + LengthTitle(length) + ", in points of the " +
-           (reference.empty() ? "overall score"
-                              : "mean of the tasks that " + reference + " scores above 20 %") +
-           ", on the samples that both have:\n\n| |";
+  *text +=
+      "Settings against each other, " + LengthTitle(length) + ", in points of the " +
+      (has_above ? "mean of the tasks that " + reference + " scores above 20 %" : "overall score") +
+      ", on the samples that both have:\n\n| |";
   for (const std::string& column : columns) *text += " less " + column + " |";
   *text += "\n|---|";
   for (std::size_t i = 0; i < columns.size(); ++i) *text += "---|";

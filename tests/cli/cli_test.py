@@ -193,7 +193,7 @@ class Streams(Case):
         self.assertEqual((ended.code, ended.out), (0, "Because.\n"), ended)
         lines = ended.err.splitlines()
         self.assertRegex(lines[0], r"^aster: 4,508 tokens of context; star attention: \d+ blocks of .*"
-                         r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models$")
+                         r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 16K$")
         self.assertRegex(lines[1], r"^aster: KV memory [\d.]+ MB of [\d.]+ \w+ available$")
         self.assertRegex(lines[-1], r"^aster: TTFT .* prefill .* tokens/s, decode .* tokens/s, KV "
                                     r"[\d.]+ MB, fake, 1 thread$")
@@ -201,9 +201,12 @@ class Streams(Case):
 
     def test_the_plan_says_what_accuracy_to_expect_where_it_was_measured(self):
         for arguments, said in [
-            (["--block-size", "1200"], r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models$"),
+            (["--block-size", "1200"], r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 16K$"),
             (["--block-size", "16"], "; what that keeps of dense's accuracy was not measured$"),
-            ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models$"),
+            (["--block-size", "512", "--window", "1"], "as seen on 1 small model at 4K$"),
+            (["--block-size", "1K", "--window", "1"], "as seen on 2 small models at 4K to 16K$"),
+            (["--block-size", "500", "--window", "1"], "as seen on 1 small model at 4K$"),
+            ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 16K$"),
             (["--window", "0"], r"blocks of 1,280, anchor 1,280, \d+ % .*; expect "),
             (["--block-size", "768", "--window", "2"], "not measured$"),
             (["--block-size", "1200", "--anchor-size", "2400"], "not measured$"),
@@ -213,6 +216,12 @@ class Streams(Case):
             with self.subTest(arguments):
                 ended = self.ask("--attention", "star", *arguments)
                 self.assertRegex(ended.err.splitlines()[0], said)
+        with open(self.doc, encoding="utf-8") as file:
+            text = file.read()
+        short = self.file("short.txt", text[:len(text) // 4])  # 5 blocks, which are smaller than any measured
+        ended = aster("ask", "-m", "m.gguf", "-f", short, "-q", "Why?", "--attention", "star",
+                      "--block-size", "256", "--window", "1")
+        self.assertRegex(ended.err.splitlines()[0], r"star attention: 5 blocks of 256, .*; what that keeps .* was not measured$")
 
     def test_json_is_one_object_with_all_fields(self):
         ended = self.ask("--json", "--attention", "star", "--block-size", "1k", "--anchor-size", "512")

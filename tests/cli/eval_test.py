@@ -7,6 +7,7 @@ question is found.
 import json
 import os
 import signal
+import time
 import unittest
 
 from support import Case, aster, finish, start, wait_for
@@ -168,6 +169,7 @@ class Eval(Case):
         ended = self.eval("--attention", "dense")
         self.assertEqual(ended.code, 1)
         self.assertIn('line 1: "threads" is missing or of another type', ended.err)
+        self.assertEqual(len(self.predictions()), len(older), "what could not be read is gone")
 
     def test_a_changed_sample_is_another_one(self):
         self.assertEqual(self.eval("--attention", "dense").code, 0)
@@ -185,6 +187,10 @@ class Eval(Case):
         ended = self.eval("--attention", "dense")
         self.assertEqual(len(self.predictions()), 7)
         self.assertIn("| qa_1 | 2 | 0.0 (", ended.out)
+        again = aster("eval", "-o", self.out)  # not what was answered last
+        self.assertEqual(again.out, ended.out)
+        self.file("out/summary.json", "[]")
+        self.check_refused(aster("eval", "-o", self.out), 1, "summary.json: expected what aster eval")
 
     def test_a_longer_answer_is_another_one(self):
         path = self.samples("one.jsonl", [row(0, "Say lamp", "lamp", tokens_to_generate=5)])
@@ -272,9 +278,21 @@ class Eval(Case):
         process = start("eval", "-m", "m.gguf", "--data", self.data, "-o", self.out,
                         env={"ASTER_FAKE_TOKEN_MS": "20"})
         wait_for(process.stderr, b"settings")
+        path, end = os.path.join(self.out, "predictions.jsonl"), time.monotonic() + 60
+        while not (os.path.exists(path) and os.path.getsize(path)) and time.monotonic() < end:
+            time.sleep(0.02)
         self.check_refused(self.eval(), 1, "another aster eval")
         process.send_signal(signal.SIGTERM)
         self.assertEqual(finish(process).code, 143)
+        self.assertTrue(self.predictions(), "the refused one took the file away")
+
+    def test_an_index_that_is_there_twice_is_refused(self):
+        path = self.samples("twice.jsonl", [row(0, "Say lamp", "lamp"), row(0, "Say chair", "chair")])
+        self.check_refused(self.eval("--attention", "dense", data=path), 1,
+                           "sample 0 of twice at 2048 is there twice, with different texts")
+        path = self.samples("same.jsonl", [row(0, "Say lamp", "lamp")] * 2)
+        self.assertEqual(self.eval("--attention", "dense", data=path).code, 0)
+        self.assertEqual(len(self.predictions()), 1)
 
     def test_bad_input_is_one_line(self):
         empty = os.path.join(self.folder, "empty")

@@ -36,6 +36,20 @@ TEST(Statistics, FourOfFourIsNotCertain) {
   EXPECT_EQ(MeanScore(all_right).high, 100);
 }
 
+// The sum of n shares of 1 / n may be a little more than 1.
+TEST(Statistics, AllRightIsNeverMoreThanAll) {
+  for (int n_tasks = 1; n_tasks <= 30; ++n_tasks) {
+    const Scores all_right(static_cast<std::size_t>(n_tasks), RightOf(4, 4));
+    const Scores all_wrong(static_cast<std::size_t>(n_tasks), RightOf(0, 4));
+    const Estimate score = MeanScore(all_right);
+    EXPECT_LE(score.value, score.high) << n_tasks;
+    EXPECT_LE(score.high, 100) << n_tasks;
+    const Estimate difference = MeanDifference(all_right, all_wrong);
+    EXPECT_LE(difference.low, difference.value) << n_tasks;
+    EXPECT_GE(difference.low, -100) << n_tasks;
+  }
+}
+
 TEST(Statistics, TheOverallScoreIsTheMeanOfTheTasksWhateverTheirSizes) {
   const Scores scores = {RightOf(1, 1), RightOf(0, 10), RightOf(5, 10)};
   EXPECT_NEAR(MeanScore(scores).value, 50, 1e-9);

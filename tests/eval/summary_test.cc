@@ -158,6 +158,20 @@ TEST(Summary, WithoutFullAttentionSettingsAreStillComparedWithEachOther) {
   EXPECT_NE(SummaryMarkdown(summary).find("in points of the overall score"), std::string::npos);
 }
 
+// Dense is often left out where it takes too long.
+TEST(Summary, ALengthWithoutFullAttentionIsStillComparedBesideOneThatHasIt) {
+  std::vector<Prediction> all = SomePredictions();
+  for (const Prediction& p : SomePredictions()) {
+    all.push_back(p);
+    all.back().length = 8192;
+    if (p.setting == "dense") all.back().setting = "star L/8";
+  }
+  const std::string text = SummaryMarkdown(Summarise(all));
+  const std::size_t at = text.find("Settings against each other, Length 8192");
+  ASSERT_NE(at, std::string::npos) << text;
+  EXPECT_NE(text.find("in points of the overall score", at), std::string::npos) << text;
+}
+
 TEST(Summary, MarkdownHasALineForEveryGroupAndJsonEveryRow) {
   std::vector<Prediction> all = SomePredictions();
   for (const Prediction& p : SomePredictions()) {

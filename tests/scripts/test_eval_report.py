@@ -12,6 +12,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "scripts" / "eval"))
+import report  # noqa: E402
 import report_data  # noqa: E402
 import report_layout as layout  # noqa: E402
 import report_page as page  # noqa: E402
@@ -252,7 +253,7 @@ class PlacesTest(Folders):
     def test_full_attention_is_counted_on_the_same_references(self):
         run = self.run_of(both(pred="no", score=0.0) +
                           [prediction("star L/4", index=1, reference_at=[10])])
-        found = samples.paired(run, samples.needles(run, LENGTH, "star L/4"))
+        found = samples.paired(run, LENGTH, samples.needles(run, LENGTH, "star L/4"))
         self.assertEqual(samples.by_place(found), {
             samples.IN_ANCHOR: (0, 0, 0), samples.LATER: (0, 1, 1), samples.AT_SEAM: (0, 1, 1)
         })
@@ -310,6 +311,37 @@ class LostTest(Folders):
 
 
 class SectionsTest(Folders):
+
+    def test_a_length_without_full_attention_beside_one_that_has_it(self):
+        names = ("star L/4", "star L/8")
+        predictions = [prediction(), *(prediction(name) for name in names),
+                       *(prediction(name, length=2 * LENGTH) for name in names)]
+        own = {**summary(predictions), "pairs": [
+            pair_of(names[1], names[0]),
+            pair_of(names[1], names[0], length=2 * LENGTH, group=report_data.OVERALL)]}
+        run = report_data.load(self.write(predictions, own))
+        run.name = "tiny-chat"
+        self.assertEqual((run.reference_at(LENGTH), run.reference_at(2 * LENGTH)), ("dense", None))
+        _, table = sections.against_each_other(run, 2 * LENGTH)
+        self.assertIn("mean over all tasks", table.caption)
+        _, *charts, table = places.places(run, 2 * LENGTH)
+        self.assertEqual([chart.data["kinds"] for chart in charts],
+                         [{"found": "found", "lost": "not found"}] * 2)
+        self.assertEqual(table.head, ["setting", "place", "references", "found"])
+        parts = report.one_length(run, 2 * LENGTH)
+        self.assertIn("There is no dense at this length",
+                      " ".join(part.text for part in parts if isinstance(part, page.Text)))
+
+    def test_a_score_of_other_samples_says_so_in_the_chart(self):
+        run = self.run_of([*both(), prediction(index=1), prediction("star L/4", index=1),
+                           prediction("llama")])
+        own = [one for one in run.rows if one["setting"] == "llama" and one["group"] == "overall"]
+        own[0]["ttft_ratio"] = 1.1
+        _, chart = sections.trade(run, LENGTH)
+        self.assertEqual(chart.data["labels"], {"dense": "dense", "star L/4": "star L/4",
+                                                "llama": "llama (1 sample)"})
+        self.assertIn("llama (1 sample) at 1.10", chart.alt)
+        self.assertIn("has not the 2 of the others", chart.caption)
 
     def test_settings_that_have_not_the_same_samples_are_named(self):
         run = self.run_of([prediction(), prediction(index=1), prediction("star L/4")])
