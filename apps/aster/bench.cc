@@ -54,7 +54,10 @@ class Bench {
     for (const BenchCase& one : cases) {
       Result<BenchResult> result = one.is_prefill() ? Prefill(one) : Decode(one);
       if (!result && result.error().kind == ErrorKind::kCancelled) break;
-      if (!result) return result.error();
+      if (!result) {
+        output_.Write(table_.Tail());  // what was measured up to now stays readable
+        return result.error();
+      }
       result->check_difference = differences_[one.asked];
       output_.Write(table_.Row(setting_, *result));
       if (output_.Closed()) break;
@@ -97,7 +100,11 @@ class Bench {
   // A context that one block holds is dense, as `auto` has it; the row says so.
   static void Add(BenchCase one, std::vector<BenchCase>& cases) {
     one.asked = one.plan.attention;
-    if (one.plan.block_size > one.n_context()) {
+    const bool is_star = one.plan.attention == Attention::kStar;
+    const std::int64_t block_size = one.plan.block_size > 0 || !is_star
+                                        ? one.plan.block_size
+                                        : AutoBlockSize(one.n_context(), one.plan.chosen_window());
+    if (block_size > one.n_context() || (is_star && block_size == one.n_context())) {
       one.plan = {Attention::kDense, 0, -1, 0, one.plan.ubatch_size};
     }
     const auto same = [&one](const BenchCase& other) {

@@ -352,6 +352,17 @@ class Evaluation {
 Result<std::vector<std::vector<Sample>>> ReadChosen(const EvalOptions& options) {
   Result<std::vector<std::vector<Sample>>> files = eval::ReadSamples(options.data, options.output);
   if (!files) return files;
+  std::set<std::string> there;
+  for (const std::vector<Sample>& file : *files) {
+    for (const Sample& sample : file) there.insert(sample.task);
+  }
+  for (const std::string& task : options.tasks) {
+    if (there.contains(task)) continue;
+    std::string names;
+    for (const std::string& name : there) names += (names.empty() ? "" : ", ") + name;
+    return WorldError("--tasks " + task + ": no sample of it in " + options.data +
+                      "; expected of " + names);
+  }
   std::size_t n_samples = 0;
   for (std::vector<Sample>& file : *files) {
     std::erase_if(file, [&options](const Sample& sample) {
@@ -473,7 +484,11 @@ Result<int> RunEval(const Options& options, Hosts& hosts) {
   if (!loaded) return loaded.error();
   const Result<int> ran = Evaluation(options, *loaded, hosts, *log).Run(*files);
   if (!ran || *ran != 0) return ran;
-  const Status shown = ShowSummary(folder, log->predictions(), Current(*files));
+  // What this run did not ask for counts as it did before.
+  auto current = CurrentBefore(folder, log->predictions());
+  if (!current) return current.error();
+  for (const auto& [place, sample] : Current(*files)) (*current)[place] = sample;
+  const Status shown = ShowSummary(folder, log->predictions(), *current);
   if (!shown) return shown.error();
   return 0;
 }

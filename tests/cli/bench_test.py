@@ -55,6 +55,17 @@ class Bench(Case):
                 self.assertEqual(list(parts), ["linear", "attention", "packing", "rest"])
                 self.assertAlmostEqual(sum(parts.values()), sum(row["ttft_ms"]) / 3)
 
+    def test_what_one_block_holds_is_dense_and_said_to_be(self):
+        rows = self.rows("-p", "512,1K", "-n", "8", "-d", "0,4K", "--attention", "dense,star", "-r", "1")
+        self.assertEqual([(r["test"], r["attention"]) for r in rows], [
+            ("pp512", "dense"), ("pp1024", "dense"), ("pp1024", "star"), ("tg8@d0", "dense"),
+            ("tg8@d4096", "dense"), ("tg8@d4096", "star")])
+        (row,) = self.rows("-p", "0", "-d", "4096", "-n", "8", "--attention", "star", "--block-size", "4K",
+                           "-r", "1")
+        self.assertEqual(row["attention"], "dense")
+        rows = self.rows("-p", "8K", "-n", "8", "--attention", "star", "--anchor-size", "512", "-r", "1")
+        self.assertEqual([(r["test"], r["attention"]) for r in rows], [("pp8192", "star"), ("tg8@d0", "dense")])
+
     def test_zero_leaves_a_case_out(self):
         self.assertEqual([r["test"] for r in self.rows("-p", "0", "-n", "4", "-r", "1")], ["tg4@d0"])
         self.assertEqual([r["test"] for r in self.rows("-n", "0", "-r", "1")], ["pp512"])

@@ -189,6 +189,8 @@ class Eval(Case):
         self.assertIn("| qa_1 | 2 | 0.0 (", ended.out)
         again = aster("eval", "-o", self.out)  # not what was answered last
         self.assertEqual(again.out, ended.out)
+        part = self.eval("--attention", "dense", "--tasks", "vt")
+        self.assertEqual(part.out, ended.out)
         self.file("out/summary.json", "[]")
         self.check_refused(aster("eval", "-o", self.out), 1, "summary.json: expected what aster eval")
 
@@ -307,6 +309,8 @@ class Eval(Case):
             (["eval", "--data", empty, "-o", self.out], 1, ["no .jsonl"]),
             (["eval", "--data", self.data, "-o", self.doc], 1, [self.doc]),
             (["eval", "--data", self.data, "-o", self.out, "--tasks", "none"], 1, ["no sample"]),
+            (["eval", "--data", self.data, "-o", self.out, "--tasks", "vt,nope"], 1,
+             ["--tasks nope: no sample", "expected of qa_1, vt"]),
             (["eval", "--data", self.data, "-o", self.out, "--block-size", "L/0"], 2, ["L/0", "L/4"]),
             (["eval", "--data", self.data, "-o", self.out, "--window", "-1"], 2, ["-1"]),
             (["eval", "--data", self.data, "-o", self.out, "--prompt", "what"], 2, ["what", "bare"]),

@@ -27,6 +27,33 @@ if(NOT output MATCHES "5aster5Model4Load" OR output MATCHES " (llama|ggml|gguf)_
   message(FATAL_ERROR "expected the API and nothing else among the exported names:\n${output}")
 endif()
 
+# Every function that a header declares can be linked.
+run(nm -DC --defined-only --extern-only ${library})
+file(GLOB headers ${prefix}/include/aster/*.h)
+set(n_functions 0)
+foreach(header ${headers})
+  file(STRINGS ${header} lines REGEX "^[A-Za-z][^=(]* [*&]?[A-Z][A-Za-z]*\\(")
+  foreach(line ${lines})
+    if(line MATCHES "^(inline|constexpr|template|using|class|struct|friend) ")
+      continue()
+    endif()
+    string(REGEX REPLACE "^[^(]*[ *&]([A-Z][A-Za-z]*)\\(.*" "\\1" name "${line}")
+    math(EXPR n_functions "${n_functions} + 1")
+    string(FIND "${output}" " aster::${name}(" at)
+    if(at EQUAL -1)
+      message(FATAL_ERROR "${header} declares ${name}, which ${library} does not show; expected it in cmake/aster.map")
+    endif()
+  endforeach()
+endforeach()
+foreach(name "Session::Start" "ChatReader::Read" "HostShare::n_held" "HostTrace::work")
+  if(NOT output MATCHES " aster::${name}\\(")
+    message(FATAL_ERROR "aster::${name} is not among the exported names")
+  endif()
+endforeach()
+if(n_functions LESS 25)
+  message(FATAL_ERROR "${n_functions} functions found in the headers: expected more")
+endif()
+
 # A header that includes more than the standard library would not be found here.
 run(${CMAKE_COMMAND} -S ${SOURCE}/examples -B ${work}/build -DCMAKE_PREFIX_PATH=${prefix}
     -DCMAKE_BUILD_TYPE=Release)

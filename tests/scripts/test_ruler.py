@@ -108,6 +108,26 @@ class RunAll(unittest.TestCase):
             os.kill(os.getpid(), signal.SIGINT)
         self.check_ends(fail, KeyboardInterrupt)
 
+    def test_a_termination_ends_all(self):
+        code = (f"import sys; sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})\n"
+                "import test_ruler\n"
+                "script = test_ruler.load()\n"
+                "running = script.Running()\n"
+                "def one(number):\n"
+                "    process = running.start(['sleep', '600'])\n"
+                "    print(process.pid, flush=True)\n"
+                "    process.wait()\n"
+                "script.arguments = lambda: None\n"
+                "script.make = lambda _: script.run_all(running, one, [(1,)])\n"
+                "sys.exit(script.main())\n")
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+                generator = int(process.stdout.readline())
+                process.send_signal(number)
+                self.assertEqual(process.wait(60), 128 + number)
+            with self.assertRaises(ProcessLookupError):
+                os.kill(generator, 0)
+
 
 class Generate(unittest.TestCase):
 
