@@ -242,6 +242,15 @@ class CompareTest(unittest.TestCase):
         self.assertEqual(len(self.calls()), 15)
         self.assertEqual(len(report.load(log)[2]), 14)
 
+    def test_resume_takes_the_command_that_it_was_begun_with(self):
+        given = os.path.relpath(self.model)
+        common = ("-m", given, "-o", str(self.folder), "-p", "64", "-n", "0", "-r", "1", "--engines",
+                  "aster-dense")
+        self.assertEqual(self.compare(*common)[0], 0)
+        code, _, err = self.compare(*common, "--resume")
+        self.assertEqual(code, 0, err)
+        self.assert_refused("was begun with another model: ", *common, "--resume", "-m", "another.gguf")
+
     def test_resume_tries_again_what_failed(self):
         self.begin("--engines", "llama.cpp", "-r", "1", FAIL="llama")
         code, out, err = self.compare("--resume", "-o", str(self.folder))
