@@ -66,6 +66,12 @@ class Bench(Case):
         rows = self.rows("-p", "8K", "-n", "8", "--attention", "star", "--anchor-size", "512", "-r", "1")
         self.assertEqual([(r["test"], r["attention"]) for r in rows], [("pp8192", "star"), ("tg8@d0", "dense")])
 
+    def test_json_is_whole_where_a_later_case_fails(self):
+        ended = self.bench("-p", "512,64K", "-n", "0", "-r", "1", "--attention", "dense", "-o", "json",
+                           env={"ASTER_FAKE_MEMORY": "3000000"})
+        self.assertEqual((ended.code, [r["test"] for r in json.loads(ended.out)]), (1, ["pp512"]))
+        self.assertIn("memory: too little", ended.err)
+
     def test_zero_leaves_a_case_out(self):
         self.assertEqual([r["test"] for r in self.rows("-p", "0", "-n", "4", "-r", "1")], ["tg4@d0"])
         self.assertEqual([r["test"] for r in self.rows("-n", "0", "-r", "1")], ["pp512"])
