@@ -78,11 +78,8 @@ class BenchHosts {
       plan.anchor_size = -1;
     }
     Result<Plan> made = MakePlan(one.n_context, plan);
-    if (made && one.n_hosts > 1 && made->anchor_size > made->block_size) {
-      return InvalidArgument("anchor size " + std::to_string(made->anchor_size) +
-                             " on several hosts: expected at most a block, " +
-                             std::to_string(made->block_size));
-    }
+    if (!made || one.n_hosts == 1 || one.is_ring()) return made;
+    if (Status shareable = CheckSpread(*made); !shareable) return shareable.error();
     return made;
   }
 

@@ -356,6 +356,7 @@ Result<std::vector<std::vector<Sample>>> ReadChosen(const EvalOptions& options) 
   for (const std::vector<Sample>& file : *files) {
     for (const Sample& sample : file) there.insert(sample.task);
   }
+  if (there.empty()) return WorldError(options.data + ": no sample there");
   for (const std::string& task : options.tasks) {
     if (there.contains(task)) continue;
     std::string names;
@@ -363,7 +364,6 @@ Result<std::vector<std::vector<Sample>>> ReadChosen(const EvalOptions& options) 
     return WorldError("--tasks " + task + ": no sample of it in " + options.data +
                       "; expected of " + names);
   }
-  std::size_t n_samples = 0;
   for (std::vector<Sample>& file : *files) {
     std::erase_if(file, [&options](const Sample& sample) {
       return !options.tasks.empty() && std::find(options.tasks.begin(), options.tasks.end(),
@@ -372,10 +372,8 @@ Result<std::vector<std::vector<Sample>>> ReadChosen(const EvalOptions& options) 
     if (options.n_samples > 0 && std::ssize(file) > options.n_samples) {
       file.resize(static_cast<std::size_t>(options.n_samples));
     }
-    n_samples += file.size();
   }
-  if (n_samples > 0) return files;
-  return WorldError(options.data + ": no sample of the tasks asked for");
+  return files;
 }
 
 Status WriteFile(const std::string& path, const std::string& text) {
@@ -443,12 +441,16 @@ Result<std::map<std::string, std::string>> CurrentBefore(
   return current;
 }
 
+// asked: the samples of this run, by place; others count as they did before.
 Status ShowSummary(const std::string& folder, const std::vector<Prediction>& predictions,
-                   const std::map<std::string, std::string>& current) {
+                   std::map<std::string, std::string> asked) {
   if (predictions.empty()) {
     return WorldError(folder + ": no predictions there; expected --data with samples");
   }
-  const eval::Summary summary = eval::Summarise(predictions, current);
+  auto before = CurrentBefore(folder, predictions);
+  if (!before) return before.error();
+  asked.merge(*before);
+  const eval::Summary summary = eval::Summarise(predictions, asked);
   if (!summary.superseded.empty()) {
     Note("left out: what was answered to " + FormatCount(std::ssize(summary.superseded)) +
          (summary.superseded.size() == 1 ? " sample" : " samples") + " that changed since");
@@ -470,9 +472,7 @@ Result<int> RunEval(const Options& options, Hosts& hosts) {
     std::int64_t n_whole = 0;
     const auto found = eval::ReadPredictions(folder + "/predictions.jsonl", &n_whole);
     if (!found) return found.error();
-    const auto current = CurrentBefore(folder, *found);
-    if (!current) return current.error();
-    if (Status shown = ShowSummary(folder, *found, *current); !shown) return shown.error();
+    if (Status shown = ShowSummary(folder, *found, {}); !shown) return shown.error();
     return 0;
   }
   const auto files = ReadChosen(options.eval);
@@ -484,11 +484,7 @@ Result<int> RunEval(const Options& options, Hosts& hosts) {
   if (!loaded) return loaded.error();
   const Result<int> ran = Evaluation(options, *loaded, hosts, *log).Run(*files);
   if (!ran || *ran != 0) return ran;
-  // What this run did not ask for counts as it did before.
-  auto current = CurrentBefore(folder, log->predictions());
-  if (!current) return current.error();
-  for (const auto& [place, sample] : Current(*files)) (*current)[place] = sample;
-  const Status shown = ShowSummary(folder, log->predictions(), *current);
+  const Status shown = ShowSummary(folder, log->predictions(), Current(*files));
   if (!shown) return shown.error();
   return 0;
 }

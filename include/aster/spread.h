@@ -57,8 +57,12 @@ std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, int n_hosts,
 // The tokens of a run of blocks.
 KeyRange TokensOfBlocks(const Plan& plan, KeyRange run);
 
+// Errors: kInvalidArgument for a plan of star that several hosts cannot share: one with a window or
+// an anchor larger than a block.
+Status CheckSpread(const Plan& plan);
+
 // Star: of the host that has a run of blocks, which may be empty.
-// REQUIRES: a plan without a window, whose anchor is at most a block.
+// REQUIRES: a plan that CheckSpread takes.
 HostShare ShareOfBlocks(const Plan& plan, Spread spread, KeyRange run);
 
 // Of each host. Star: runs of blocks, by DealBlocks. A ring: of 2 n pieces of the context host i

@@ -55,6 +55,13 @@ class Waiting {
   int n_ = 0;
 };
 
+void SleepUnlessStopped(const std::stop_token& stop, Patience time) {
+  std::mutex mutex;
+  std::unique_lock lock(mutex);
+  std::condition_variable_any stopped;
+  stopped.wait_for(lock, stop, time, [] { return false; });
+}
+
 class MpiGroup : public Group {
  public:
   explicit MpiGroup(Patience patience) : patience_(patience) {
@@ -169,7 +176,6 @@ class MpiGroup : public Group {
     Clock::time_point last_sign = Clock::now();
     std::optional<Clock::time_point> left;  // when it said goodbye
     MPI_Request pulse = MPI_REQUEST_NULL;   // the last one to it
-    MPI_Request goodbye = MPI_REQUEST_NULL;
   };
   Peer& PeerOf(int rank) { return peers_[static_cast<std::size_t>(rank)]; }
 
@@ -204,10 +210,7 @@ class MpiGroup : public Group {
   // This process ends after that time, unless the thread is told to stop before.
   static std::jthread EndAfter(Patience time) {
     return std::jthread([time](const std::stop_token& stop) {
-      std::mutex mutex;
-      std::unique_lock lock(mutex);
-      std::condition_variable_any stopped;
-      stopped.wait_for(lock, stop, time, [] { return false; });
+      SleepUnlessStopped(stop, time);
       if (!stop.stop_requested()) std::_Exit(EXIT_FAILURE);
     });
   }
@@ -249,9 +252,12 @@ class MpiGroup : public Group {
   void SayGoodbye() {
     for (int other = 0; other < size_; ++other) {
       const int result = Call([&] {
-        Peer& peer = PeerOf(other);
-        if (!peer.has_pulse) return MPI_SUCCESS;
-        return MPI_Isend("", kGoodbye, MPI_BYTE, other, kPulseTag, MPI_COMM_WORLD, &peer.goodbye);
+        if (!PeerOf(other).has_pulse) return MPI_SUCCESS;
+        MPI_Request request = MPI_REQUEST_NULL;
+        const int code =
+            MPI_Isend("", kGoodbye, MPI_BYTE, other, kPulseTag, MPI_COMM_WORLD, &request);
+        if (code != MPI_SUCCESS) return code;
+        return MPI_Request_free(&request);  // it is sent all the same
       });
       if (result != MPI_SUCCESS) failed_ = true;
     }
@@ -271,8 +277,6 @@ class MpiGroup : public Group {
 
   void Pulse(const std::stop_token& stop) {
     const Patience interval = std::min(kLongestPulse, patience_ / 8);
-    std::mutex mutex;
-    std::condition_variable_any stopped;
     while (!stop.stop_requested()) {
       for (int other = 0; other < size_; ++other) {
         const std::lock_guard lock(mutex_);
@@ -288,8 +292,7 @@ class MpiGroup : public Group {
                      who.c_str(), phase_.load(), silent, static_cast<long>(patience_.count()));
         Abort();
       }
-      std::unique_lock lock(mutex);
-      stopped.wait_for(lock, stop, interval, [] { return false; });
+      SleepUnlessStopped(stop, interval);
     }
   }
 

@@ -80,12 +80,7 @@ Result<SpreadChoice> HostTeam::Choose(ModelState& model, const Plan& plan) {
     choice.shares.front() = DealShares(plan, choice.spread, 1, {}).front();
     return choice;
   }
-  if (plan.window > 0 || plan.anchor_size > plan.block_size) {
-    return InvalidArgument(
-        (plan.window > 0 ? "window " + std::to_string(plan.window)
-                         : "anchor size " + std::to_string(plan.anchor_size)) +
-        " on several hosts: expected no window, and an anchor of at most a block");
-  }
+  if (Status shareable = CheckSpread(plan); !shareable) return shareable.error();
   const auto deal = [&](Spread spread) {
     return DealShares(plan, spread, n_hosts, options.weights);
   };

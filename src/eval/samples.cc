@@ -313,7 +313,7 @@ Result<std::vector<std::vector<Sample>>> ReadSamples(const std::string& path,
   std::vector<std::vector<Sample>> all;
   struct Place {
     const std::string* file;
-    std::string fingerprint;
+    const Sample* sample;
   };
   std::map<std::tuple<std::string, std::int64_t, std::int64_t>, Place> places;
   for (const std::string& file : *files) {
@@ -322,14 +322,15 @@ Result<std::vector<std::vector<Sample>>> ReadSamples(const std::string& path,
     Result<std::vector<Sample>> samples = ParseSamples(*text, file);
     if (!samples) return samples.error();
     for (const Sample& sample : *samples) {
-      const std::string fingerprint = sample.Fingerprint();
       const auto [at, is_new] =
-          places.try_emplace({sample.task, sample.length, sample.index}, Place{&file, fingerprint});
+          places.try_emplace({sample.task, sample.length, sample.index}, Place{&file, &sample});
+      if (is_new) continue;
       const Place& other = at->second;
-      if (is_new || (other.file == &file && other.fingerprint == fingerprint)) continue;
+      const bool is_same_file = other.file == &file;
+      if (is_same_file && other.sample->Fingerprint() == sample.Fingerprint()) continue;
       const std::string name = "sample " + std::to_string(sample.index) + " of " + sample.task +
                                (sample.length > 0 ? " at " + std::to_string(sample.length) : "");
-      if (other.file == &file) {
+      if (is_same_file) {
         return Refuse(file, name +
                                 " is there twice, with different texts; expected an \"index\" "
                                 "of its own for each, or none");

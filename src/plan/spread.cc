@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
 #include <utility>
 
 namespace aster {
@@ -140,6 +141,13 @@ std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, int n_hosts,
 KeyRange TokensOfBlocks(const Plan& plan, KeyRange run) {
   return {std::min(run.begin * plan.block_size, plan.n_context),
           std::min(run.end * plan.block_size, plan.n_context)};
+}
+
+Status CheckSpread(const Plan& plan) {
+  if (plan.window <= 0 && plan.anchor_size <= plan.block_size) return Ok();
+  return InvalidArgument((plan.window > 0 ? "window " + std::to_string(plan.window)
+                                          : "anchor size " + std::to_string(plan.anchor_size)) +
+                         " on several hosts: expected no window, and an anchor of at most a block");
 }
 
 HostShare ShareOfBlocks(const Plan& plan, Spread spread, KeyRange run) {

@@ -166,7 +166,7 @@ class BenchHosts(Case):
                 (["-p", "8"], "--n-prompt 8: expected"), (["-o", "csv"], "--output csv: expected md"),
                 (["-p", "1K", "--block-size", "2K"], "block size 2048"),
                 (["-p", "8K", "--hosts", "4", "--anchor-size", "4K"],
-                 "anchor size 4096 on several hosts: expected at most a block, 2048"),
+                 "anchor size 4096 on several hosts: expected no window, and an anchor of at most a block"),
                 (["-p", "1G"], "--n-prompt 1G"), (["-q", "x"], "-q: no such option")]:
             with self.subTest(arguments=arguments):
                 self.check_refused(self.hosts(*arguments), 2, said)

@@ -129,6 +129,13 @@ class ToldHost {
     host_.join();
     return ended_;
   }
+  // It tells why and ends.
+  void ExpectRefused(const std::string& said) {
+    const std::string heard = Hear(internal::Kind::kFailed);
+    EXPECT_NE(heard.find(said), std::string::npos) << heard;
+    const std::string ended = End();
+    EXPECT_NE(ended.find(said), std::string::npos) << ended;
+  }
 
  private:
   std::vector<std::unique_ptr<Group>> groups_;
@@ -208,10 +215,7 @@ TEST_F(BadRequestTest, ToEncodeIsRefusedWithAReason) {
     EncodeRequest request = GoodRequest();
     bad.change(request, tokens);
     host.Tell(internal::Kind::kEncode, request, tokens);
-    const std::string heard = host.Hear(internal::Kind::kFailed);
-    EXPECT_NE(heard.find(bad.said), std::string::npos) << heard;
-    const std::string ended = host.End();
-    EXPECT_NE(ended.find(bad.said), std::string::npos) << ended;
+    host.ExpectRefused(bad.said);
   }
 }
 
@@ -254,16 +258,14 @@ TEST_F(BadRequestTest, ToAttendIsRefusedWithAReason) {
     bad.change(request, q);
     host.Tell(internal::Kind::kAttend, request, q);
     if (*bad.said == '\0') {
-      const auto n = static_cast<std::size_t>(request.n_heads * (request.head_dim_v + 1));
+      const auto n = static_cast<std::size_t>(request.n_heads) *
+                     static_cast<std::size_t>(request.head_dim_v + 1);
       EXPECT_EQ(host.Hear(internal::Kind::kAttended).size(), n * sizeof(float));
       host.Tell(internal::Kind::kEnd, 0, std::vector<int>());
       EXPECT_EQ(host.End(), "");
       continue;
     }
-    const std::string heard = host.Hear(internal::Kind::kFailed);
-    EXPECT_NE(heard.find(bad.said), std::string::npos) << heard;
-    const std::string ended = host.End();
-    EXPECT_NE(ended.find(bad.said), std::string::npos) << ended;
+    host.ExpectRefused(bad.said);
   }
 }
 

@@ -47,6 +47,16 @@ class SessionTest : public testing::TestWithParam<TinyArchitecture> {
     while (!session.prefilled()) ASSERT_TRUE(session.Prefill(n, {}).ok());
   }
 
+  // What a session leaves behind that has encoded its prompt.
+  Context MustHold(const Model::Prompt& prompt, const SessionOptions& options,
+                   const Context* held = nullptr, Reuse reuse = {}) {
+    Session session = MustStart(prompt, options, held, reuse);
+    MustPrefill(session);
+    Result<Context> context = session.Snapshot();
+    if (!context) ADD_FAILURE() << context.error().message;
+    return std::move(*context);
+  }
+
   std::vector<Token> MustFinish(Session& session) {
     MustPrefill(session);
     Session* one = &session;
@@ -151,10 +161,7 @@ TEST_P(SessionTest, AFollowUpGoesOnBehindAWindowUnlessAnotherIsAskedFor) {
 
 TEST_P(SessionTest, AnotherContextWithTheSameStartEncodesOnlyTheRest) {
   const auto options = Greedy(Attention::kStar, 64);
-  Session session = MustStart(Prompt(SomeTokens(256), SomeTokens(4, 3)), options);
-  MustPrefill(session);
-  const Result<Context> held = session.Snapshot();
-  ASSERT_TRUE(held.ok());
+  const Context held = MustHold(Prompt(SomeTokens(256), SomeTokens(4, 3)), options);
 
   std::vector<Token> longer = SomeTokens(200);
   const std::vector<Token> rest = SomeTokens(300, 13);
@@ -172,10 +179,10 @@ TEST_P(SessionTest, AnotherContextWithTheSameStartEncodesOnlyTheRest) {
       {"two blocks of 64 are", Greedy(Attention::kStar, 100), 128},
   };
   for (const Case& c : cases) {
-    const Reuse reuse = FindReuse(model_, *held, prompt, c.options.plan);
+    const Reuse reuse = FindReuse(model_, held, prompt, c.options.plan);
     EXPECT_FALSE(reuse.continues) << c.name;
     EXPECT_EQ(reuse.n_tokens, c.n_reused) << c.name;
-    Session other = MustStart(prompt, c.options, &*held, reuse);
+    Session other = MustStart(prompt, c.options, &held, reuse);
     EXPECT_EQ(MustFinish(other), Alone(prompt, c.options)) << c.name;
   }
 }
@@ -185,28 +192,22 @@ TEST_P(SessionTest, AnotherContextWithTheSameStartEncodesOnlyTheRest) {
 TEST_P(SessionTest, AContextThatWentOnWithinItsLastTokensLendsOnlyWhatItEncoded) {
   const auto options = Greedy(Attention::kStar, 64);
   const std::vector<Token> all = SomeTokens(256);
-  Session session = MustStart(Prompt(all, SomeTokens(4, 3)), options);
-  MustPrefill(session);
-  const Result<Context> held = session.Snapshot();
-  ASSERT_TRUE(held.ok());
-  EXPECT_EQ(held->n_encoded(), 256);
+  const Context held = MustHold(Prompt(all, SomeTokens(4, 3)), options);
+  EXPECT_EQ(held.n_encoded(), 256);
 
   std::vector<Token> seam = {all.begin(), all.begin() + 250};
   for (int i = 0; i < 6; ++i) seam.push_back(all[static_cast<std::size_t>(i)] + 1);
-  Session further = MustStart(Prompt(seam, SomeTokens(4, 5)), options, &*held, {250, true});
-  MustPrefill(further);
-  const Result<Context> gone_on = further.Snapshot();
-  ASSERT_TRUE(gone_on.ok());
-  EXPECT_EQ(gone_on->n_encoded(), 250);
+  const Context gone_on = MustHold(Prompt(seam, SomeTokens(4, 5)), options, &held, {250, true});
+  EXPECT_EQ(gone_on.n_encoded(), 250);
 
   std::vector<Token> longer = seam;
   const std::vector<Token> rest = SomeTokens(300, 13);
   longer.insert(longer.end(), rest.begin(), rest.end());
   const auto prompt = Prompt(longer, SomeTokens(4, 3));
-  const Reuse reuse = FindReuse(model_, *gone_on, prompt, options.plan);
+  const Reuse reuse = FindReuse(model_, gone_on, prompt, options.plan);
   EXPECT_FALSE(reuse.continues);
   EXPECT_EQ(reuse.n_tokens, 250);
-  Session other = MustStart(prompt, options, &*gone_on, reuse);
+  Session other = MustStart(prompt, options, &gone_on, reuse);
   EXPECT_EQ(MustFinish(other), Alone(prompt, options));
 }
 
@@ -214,17 +215,14 @@ TEST_P(SessionTest, AContextThatWentOnWithinItsLastTokensLendsOnlyWhatItEncoded)
 TEST_P(SessionTest, AShorterContextTakesNoMoreThanItHolds) {
   const auto options = Greedy(Attention::kStar, 64);
   const std::vector<Token> all = SomeTokens(256);
-  Session session = MustStart(Prompt(all, SomeTokens(4, 3)), options);
-  MustPrefill(session);
-  const Result<Context> held = session.Snapshot();
-  ASSERT_TRUE(held.ok());
+  const Context held = MustHold(Prompt(all, SomeTokens(4, 3)), options);
   std::vector<Token> query(all.begin() + 150, all.end());
   query.push_back(7);
   const auto prompt = Prompt({all.begin(), all.begin() + 150}, query);
-  const Reuse reuse = FindReuse(model_, *held, prompt, options.plan);
+  const Reuse reuse = FindReuse(model_, held, prompt, options.plan);
   EXPECT_FALSE(reuse.continues);
   EXPECT_EQ(reuse.n_tokens, 150);
-  Session other = MustStart(prompt, options, &*held, reuse);
+  Session other = MustStart(prompt, options, &held, reuse);
   EXPECT_EQ(MustFinish(other), Alone(prompt, options));
 }
 
