@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <condition_variable>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -13,11 +11,11 @@
 #include "base/clock.h"
 #include "serve/answer_json.h"
 #include "serve/connection_threads.h"
+#include "serve/delivery.h"
 #include "serve/gate.h"
 #include "serve/page.h"
 #include "serve/random_id.h"
 #include "serve/reply.h"
-#include "serve/streams.h"
 #include "serve/tls.h"
 
 namespace aster::serve {
@@ -26,11 +24,7 @@ namespace {
 using httplib::Request;
 using httplib::Response;
 using Handled = httplib::Server::HandlerResponse;
-using Phase = TicketState::Phase;
-using Milliseconds = std::chrono::milliseconds;
 
-// How often a request that waits looks whether its client is still there.
-constexpr Milliseconds kLook(200);
 constexpr int kWriteTimeout = 30;  // s
 
 // The request that this thread serves: what its log line needs.
@@ -64,6 +58,7 @@ class Server::Impl {
         store_(model, options.kv_bytes, metrics_),
         scheduler_(model, options.scheduler, store_, metrics_),
         gate_({options.host, options.api_keys, options.cors_origin}),
+        delivery_(options.ping_interval),
         http_(std::move(http)) {
     SetLimits();
     SetGuards();
@@ -87,11 +82,8 @@ class Server::Impl {
   void Stop() {
     if (!listener_.joinable()) return;
     scheduler_.Drain(std::chrono::seconds(options_.drain_seconds));
-    {  // what is computed is still to be written
-      std::unique_lock lock(streams_mutex_);
-      streams_over_.wait_for(lock, std::chrono::seconds(kWriteTimeout),
-                             [this] { return n_streams_ == 0; });
-    }
+    // What is computed is still to be written.
+    delivery_.WaitUntilOver(std::chrono::seconds(kWriteTimeout));
     http_->stop();
     listener_.join();
   }
@@ -133,11 +125,6 @@ class Server::Impl {
   template <class Events, class Whole>
   void Respond(const Request& request, Response& response, const std::shared_ptr<Ticket>& ticket,
                bool streams, Events events, Whole whole);
-  void CountStreams(int by);
-  void Stream(const Request& request, Response& response, std::shared_ptr<Ticket> ticket,
-              std::unique_ptr<EventMaker> maker);
-  // Waits for the end. False: the client has left, or it failed and that was said.
-  bool Await(const Request& request, Response& response, Ticket& ticket, TicketState& state) const;
 
   const Model& model_;
   const ServerOptions options_;
@@ -147,11 +134,9 @@ class Server::Impl {
   ContextStore store_;
   Scheduler scheduler_;
   Gate gate_;
+  Delivery delivery_;
   std::unique_ptr<httplib::Server> http_;
   int port_ = 0;
-  std::mutex streams_mutex_;
-  std::condition_variable streams_over_;
-  int n_streams_ = 0;  // being written
   std::jthread listener_;
 };
 
@@ -360,9 +345,14 @@ void Server::Impl::Respond(const Request& request, Response& response,
                            const std::shared_ptr<Ticket>& ticket, bool streams, Events events,
                            Whole whole) {
   if (ticket == nullptr) return;  // that was said
-  if (streams) return Stream(request, response, ticket, events());
+  if (streams) {
+    under_way.streams = delivery_.Stream(
+        response, ticket, events(),
+        [this, path = request.path, work = under_way] { Log("POST", path, 200, work); });
+    return;
+  }
   TicketState state;
-  if (Await(request, response, *ticket, state)) Reply(response, whole(state));
+  if (AwaitEnd(request, response, *ticket, state)) Reply(response, whole(state));
 }
 
 void Server::Impl::Chat(const Request& request, Response& response) {
@@ -444,72 +434,6 @@ void Server::Impl::MakeContext(const Request& request, Response& response) {
   job.context.messages = std::move(call->messages);
   Respond(request, response, Queue(response, std::move(job)), call->streams, MakeContextEvents,
           [](const TicketState& state) { return ContextJson(*state.made); });
-}
-
-bool Server::Impl::Await(const Request& request, Response& response, Ticket& ticket,
-                         TicketState& state) const {
-  std::uint64_t seen = 0;
-  while (!ticket.Read([](const TicketState& now) { return now.is_over(); })) {
-    seen = ticket.Wait(seen, kLook);
-    if (!request.is_connection_closed()) continue;
-    ticket.Cancel();
-    Refuse(response, {503, "cancelled", {}});
-    return false;
-  }
-  state = ticket.Read([](const TicketState& now) { return now; });
-  if (state.phase != Phase::kFailed) return true;
-  Refuse(response, state.error);
-  return false;
-}
-
-void Server::Impl::CountStreams(int by) {
-  const std::lock_guard lock(streams_mutex_);
-  n_streams_ += by;
-  if (n_streams_ == 0) streams_over_.notify_all();
-}
-
-void Server::Impl::Stream(const Request& request, Response& response,
-                          std::shared_ptr<Ticket> ticket, std::unique_ptr<EventMaker> maker) {
-  // What is refused when it is let in has a status of its own, if that is soon.
-  ticket->Wait(0, std::chrono::seconds(1));
-  const TicketState first = ticket->Read([](const TicketState& now) { return now; });
-  if (first.phase == Phase::kFailed) return Refuse(response, first.error);
-
-  struct Told {
-    std::uint64_t version = 0;
-    Clock::time_point last_write = Clock::now();
-  };
-  const auto told = std::make_shared<Told>();
-  const std::shared_ptr<EventMaker> events = std::move(maker);
-  const auto pump = [this, told, events, ticket](std::size_t, httplib::DataSink& sink) {
-    const std::uint64_t version = ticket->Wait(told->version, kLook);
-    if (!sink.is_writable()) return false;
-    std::string bytes;
-    bool over = false;
-    if (version != told->version) {
-      told->version = version;
-      const TicketState state = ticket->Read([](const TicketState& now) { return now; });
-      over = state.is_over();
-      bytes = events->Events(state);
-    }
-    const bool is_silent = SecondsSince(told->last_write) >= options_.ping_interval;
-    if (bytes.empty() && is_silent) bytes = ": ping\n\n";
-    if (!bytes.empty()) {
-      told->last_write = Clock::now();
-      if (!sink.write(bytes.data(), bytes.size())) return false;
-    }
-    if (over) sink.done();
-    return true;
-  };
-  response.set_header("X-Accel-Buffering", "no");
-  under_way.streams = true;
-  CountStreams(1);
-  const auto release = [this, path = request.path, work = under_way](bool) {
-    work.ticket->Cancel();
-    Log("POST", path, 200, work);
-    CountStreams(-1);
-  };
-  response.set_chunked_content_provider("text/event-stream", pump, release);
 }
 
 void Server::Impl::SetRoutes() {

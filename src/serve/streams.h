@@ -1,8 +1,6 @@
 // A request's answer as server-sent events, made of what its ticket says.
 #pragma once
 
-#include <chrono>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,9 +11,6 @@
 #include "serve/ticket.h"
 
 namespace aster::serve {
-
-// Takes bytes for the client; false when it has left.
-using Sink = std::function<bool(const std::string&)>;
 
 // Makes events of a ticket's states; one object a request.
 class EventMaker {

@@ -1,84 +1,16 @@
 """The page in a real browser: headless Chromium, driven through Selenium.
 
-  page_test.py                       runs the tests
-  page_test.py --screenshots DIR     saves pictures of the page for the documentation
-
 Wants Debian's chromium, chromium-driver and python3-selenium.
 """
 
 import os
 import re
-import sys
 import tempfile
 import time
-import unittest
 
-from browser import CONTRAST, DROP, STOP_AT_TEXT, ActionChains, Browser, By, Keys, start_browser
-from support import WRITE_TINY_GGUF, Server, main
-
-DOCUMENT = os.path.join(os.path.dirname(__file__), "..", "..", "data", "skarholm.txt")
-TEXT = "".join(f"On day {i} the keeper read the gauge and wrote {i * 7 % 31} into the log.\n"
-               for i in range(45))
-BLOCK = 256  # tokens: the text is two blocks or more to any tokenizer
-HOLD = 1500  # ms in which an answer is still on its way, however fast the server is
-
-
-class Case(unittest.TestCase):
-    ARGUMENTS = ()
-    KEY = None
-
-    @classmethod
-    def setUpClass(cls):
-        cls.server = cls.enterClassContext(Server(*cls.ARGUMENTS, key=cls.KEY))
-        cls.driver = start_browser()
-        cls.addClassCleanup(cls.driver.quit)
-        cls.folder = cls.enterClassContext(tempfile.TemporaryDirectory())
-
-    def setUp(self):
-        for context in self.server.get("/v1/contexts").json()["data"]:
-            self.server.request("DELETE", "/v1/contexts/" + context["id"])
-        self.page = Browser(self.driver)
-        self.driver.get("about:blank")
-        self.page.collect()
-        self.page.requests, self.page.console = [], []
-        self.may_be_refused = False
-        self.page.open(self.server.url)
-
-    def tearDown(self):
-        """No test may have made the page talk to anybody else, or complain."""
-        self.page.collect()
-        self.assertTrue(self.page.requests)
-        for request in self.page.requests:
-            self.assertTrue(request["url"].startswith(self.server.url + "/"), request["url"])
-        for entry in self.page.console:
-            if not (self.may_be_refused and entry["source"] == "network"):
-                self.assertNotIn(entry["level"], ("SEVERE", "WARNING"), entry)
-
-    def text(self):
-        """A text that starts as no other test's does, so that nothing of it is in the store."""
-        return f"Log {self.id()}.\n{TEXT}"
-
-    def file(self, name, content=None):
-        content = self.text() if content is None else content
-        path = os.path.join(self.folder, name)
-        with open(path, "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    def give(self, *paths):
-        self.page.by_id("files").send_keys("\n".join(paths))
-
-    def star(self):
-        self.page.set("attention", "star")
-        self.page.set("block-size", str(BLOCK))
-        self.page.set("temperature", "0")
-        self.page.set("max-tokens", "40")
-
-    def encoded(self):
-        self.star()
-        self.give(self.file("log.txt"))
-        self.page.wait("the document", lambda: self.page.all("#documents li"))
-        self.page.encode()
+from browser import DROP, STOP_AT_TEXT, By, Keys
+from page_case import BLOCK, HOLD, LONG, Case
+from support import WRITE_TINY_GGUF, main
 
 
 class Documents(Case):
@@ -272,11 +204,9 @@ class Store(Case):
 
 
 class Chat(Case):
-    LONG = "Tell the whole story of the keeper, day by day, in many words."
-
     def test_an_answer_streams_in_with_its_figures(self):
         self.encoded()
-        answer = self.page.asked(self.LONG, 1)
+        answer = self.page.asked(LONG, 1)
         self.assertTrue(answer.strip())
         steps = [one for one in dict.fromkeys(self.page.js("return seen.answers")) if one]
         self.assertGreater(len(steps), 2)
@@ -290,7 +220,7 @@ class Chat(Case):
         body = self.page.sent("/v1/chat/completions")[0]
         self.assertEqual((body["stream"], body["stream_options"]), (True, {"include_usage": True}))
         self.assertEqual((body["temperature"], body["max_tokens"]), (0, 40))
-        self.assertEqual(body["messages"], [{"role": "user", "content": self.LONG}])
+        self.assertEqual(body["messages"], [{"role": "user", "content": LONG}])
         self.assertNotIn("attention", body)
 
     def test_the_next_question_brings_the_earlier_turns_until_a_new_conversation(self):
@@ -310,7 +240,7 @@ class Chat(Case):
         self.page.set("temperature", "0")
         self.page.js(STOP_AT_TEXT)
         with self.page.network(HOLD):
-            self.page.ask(self.LONG)
+            self.page.ask(LONG)
             self.page.by_id("question").send_keys("And th")  # typed while it answers
             self.assertFalse(self.page.by_id("send").is_enabled())
             self.page.by_id("question").send_keys(Keys.ENTER)
@@ -507,139 +437,5 @@ class Key(Case):
         self.assertNotIn(self.KEY, "".join(one["url"] for one in self.page.requests))
 
 
-class Everyone(Case):
-    def check_no_sideways_scroll(self, state):
-        for width in (360, 320):
-            self.page.size(width, 640)
-            wide = self.page.js("""
-                return [...document.querySelectorAll('button, input, select, textarea, .tile, .answer')]
-                    .filter((one) => one.offsetWidth > 1)
-                    .map((one) => Math.ceil(one.getBoundingClientRect().right))
-                    .concat(document.documentElement.scrollWidth);""")
-            self.assertLessEqual(max(wide), width, state)
-
-    def test_a_narrow_screen_never_scrolls_sideways(self):
-        self.check_no_sideways_scroll("empty")
-        self.page.js(DROP, [["a-name-without-any-space-that-is-very-long-" * 3 + ".txt", self.text()]])
-        self.star()
-        self.page.wait("the button", self.page.by_id("encode").is_enabled)
-        self.page.encode()
-        self.page.js("document.getElementById('settings').open = true")
-        self.check_no_sideways_scroll("encoded, with the settings open")
-        self.page.asked("W" * 200 + "?", 1)
-        self.check_no_sideways_scroll("answered")
-
-    def test_the_colours_follow_the_scheme_and_can_be_read(self):
-        self.encoded()
-        self.page.asked("Who?", 1)
-        self.page.set("temperature", "hot")
-        self.page.ask("Who?")
-        back = {}
-        for scheme in ("light", "dark"):
-            self.page.media(("prefers-color-scheme", scheme))
-            back[scheme] = self.page.painted(self.page.by_id("end"))[0]
-            ratio, text = self.page.js(CONTRAST)
-            self.assertGreaterEqual(ratio, 4.5, f"{scheme}: {text!r}")
-        self.assertGreater(min(back["light"]), 200, back)
-        self.assertLess(max(back["dark"]), 60, back)
-
-    def test_a_keyboard_is_enough(self):
-        page = self.page
-        self.star()
-        page.set("max-tokens", "400")
-        page.js("document.activeElement.blur()")
-        page.tab_to("write")
-        page.press(Keys.ENTER)
-        self.assertEqual(page.focused(), "text")
-        page.press(self.text()[:1500])
-        page.tab_to("add")
-        page.press(Keys.ENTER)
-        self.assertEqual(page.focused(), "encode")
-        page.press(Keys.ENTER)
-        page.wait("the context", lambda: page.text("subject") == "Pasted text")
-        self.assertEqual(page.focused(), "question")
-        page.press("Who")
-        ActionChains(self.driver).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
-        page.press("are you? Say much.")
-        self.assertEqual(page.all(".turn"), [])
-        with page.network(HOLD):
-            page.press(Keys.ENTER)
-            self.assertFalse(page.idle())
-            page.press(Keys.ESCAPE)
-            page.wait("the end", page.idle, 1)
-        self.assertEqual(page.figures(), "stopped")
-        self.assertEqual(page.focused(), "question")
-        self.assertEqual(page.by_id("question").get_attribute("value"), "Who\nare you? Say much.")
-        self.assertEqual(page.sent("/v1/chat/completions")[0]["messages"][-1]["content"], "Who\nare you? Say much.")
-
-    def test_a_screen_reader_is_told_enough_and_not_each_token(self):
-        self.encoded()
-        answer = self.page.asked(Chat.LONG, 1)
-        said = list(dict.fromkeys(self.page.js("return seen.status")))
-        self.assertEqual([one for one in said if one][0], "Encoding begins")
-        self.assertTrue(any(one.startswith("Encoded: ") for one in said), said)
-        self.assertEqual(said[-2:], ["Waiting for the answer", "The answer is complete"])
-        self.assertLess(len(said), 10)
-        live = self.page.js("return [...document.querySelectorAll('[aria-live], [role=alert], [role=status], "
-                            "[role=log]')].map((one) => one.textContent)")
-        self.assertFalse([text for text in live if answer in text])
-        nodes = self.page.cdp("Accessibility.getFullAXTree")["nodes"]
-        named = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if "role" in node}
-        roles = {"button", "textbox", "combobox", "radio", "checkbox", "region", "complementary", "image"}
-        self.assertEqual([role for role, name in named if role in roles and not name], [])
-        self.assertLessEqual({"banner", "main", "complementary", "region", "status"}, {role for role, _ in named})
-        self.assertLessEqual({("textbox", "Question"), ("button", "Ask"), ("radio", "log.txt")},
-                             {(role, name.split("\n")[0].split(" 1")[0]) for role, name in named} |
-                             {(role, "log.txt") for role, name in named if name.startswith("log.txt")})
-
-    def test_motion_is_left_out_when_asked(self):
-        self.encoded()
-        style = "return getComputedStyle(document.querySelector('.fill')).transitionDuration"
-        self.assertNotEqual(self.page.js(style), "0s")
-        self.page.media(("prefers-reduced-motion", "reduce"))
-        self.assertEqual(self.page.js(style), "0s")
-
-    def test_the_policy_keeps_strangers_out(self):
-        policy = self.server.get("/").headers["Content-Security-Policy"]
-        self.assertIn("default-src 'self'", policy)
-        self.assertNotIn("unsafe", policy)
-        for path, kind in [("/", "text/html"), ("/style.css", "text/css"), ("/app.js", "text/javascript"),
-                           ("/icon.svg", "image/svg+xml")]:
-            self.assertEqual(self.server.get(path).headers.get_content_type(), kind, path)
-
-
-def screenshots(folder):
-    """What the page looks like, at work on the document that comes with Aster."""
-    os.makedirs(folder, exist_ok=True)
-    with Server() as server:
-        page = Browser(start_browser())
-        try:
-            page.open(server.url)
-
-            def save(name, seconds=0.4):
-                time.sleep(seconds)  # for transitions
-                page.driver.save_screenshot(os.path.join(folder, name + ".png"))
-
-            save("page-empty")
-            page.by_id("files").send_keys(os.path.abspath(DOCUMENT))
-            page.wait("the document", lambda: page.all("#documents li"))
-            page.by_id("encode").click()
-            begun = "return document.querySelectorAll('.tile.begun').length"
-            page.wait("the second tile", lambda: page.js(begun) > 1)
-            save("page-encoding")
-            page.wait("the context", lambda: page.text("subject") == "skarholm.txt")
-            page.set("temperature", "0")
-            page.set("max-tokens", "120")
-            page.asked("What is the special magic number for the lighthouse mentioned in the provided text?", 1)
-            save("page-light")
-            page.media(("prefers-color-scheme", "dark"))
-            save("page-dark")
-            page.media(("prefers-color-scheme", "light"))
-            page.size(360, 780)
-            save("page-narrow")
-        finally:
-            page.driver.quit()
-
-
 if __name__ == "__main__":
-    screenshots(sys.argv[2]) if sys.argv[1:2] == ["--screenshots"] else main()
+    main()
