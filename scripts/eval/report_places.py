@@ -97,7 +97,9 @@ def places(run, length):
         return []
     return [
         Heading(4, "Needles and seams", f"{shared(run, length)}-seams"), *charts,
-        Table("Needles found, by where they stand. A reference at a seam is in another line too.",
+        Table("Needles found, by where they stand. What stands in the anchor, or in a block that "
+              "sees all before it, was encoded as full attention encodes it: what is lost there "
+              "is lost to the other blocks. A reference at a seam is in another line too.",
               ["setting", "place", "references", "found"] +
               [f"found with {reference}, the same ones"] * (reference is not None), rows,
               words=(1,))

@@ -10,10 +10,11 @@ from typing import NamedTuple, Optional
 NEAR = 64  # tokens: a reference this near to a seam counts as at it
 N_BINS = 10
 RIGHT = 1 - 1e-9  # a score from which on an answer is right in full
-# Places of the table; the second only where the anchor is shorter than a block.
-IN_ANCHOR, REST_OF_BLOCK_1, LATER, AT_SEAM = ("inside the anchor", "in block 1, behind the anchor",
-                                              "in later blocks, outside the anchor",
-                                              f"within {NEAR} tokens of a seam")
+# Places of the table. What stands in the first two was encoded as full attention encodes it.
+IN_ANCHOR, SEES_ALL, LATER, AT_SEAM = ("inside the anchor",
+                                       "in blocks that see all before them, outside the anchor",
+                                       "in blocks that do not see all before them",
+                                       f"within {NEAR} tokens of a seam")
 
 
 def seams(block_size, n_context):
@@ -50,6 +51,7 @@ class Reference(NamedTuple):
     n_context: int
     block_size: int
     anchor_size: int
+    window: int
     found: bool
     full_found: Optional[bool]  # under the run's reference setting; None: it lacks the sample
 
@@ -63,7 +65,9 @@ class Reference(NamedTuple):
         if self.at < self.anchor_size:
             found = [IN_ANCHOR]
         else:
-            found = [REST_OF_BLOCK_1 if self.at < self.block_size else LATER]
+            # Its block sees the anchor, and all from the first block of its window on.
+            first_seen = self.block_size * max(self.at // self.block_size - self.window, 0)
+            found = [SEES_ALL if first_seen <= self.anchor_size else LATER]
         near = self.to_seam
         return found + [AT_SEAM] * (near is not None and abs(near) <= NEAR)
 
@@ -72,7 +76,7 @@ def references_of(prediction, full=None):
     """Its references whose place in the context is known."""
     return [
         Reference(prediction["task"], prediction["index"], text, at, prediction["n_context"],
-                  prediction["block_size"], prediction["anchor_size"],
+                  prediction["block_size"], prediction["anchor_size"], prediction["window"],
                   holds(prediction["pred"], text), full and holds(full["pred"], text))
         for text, at in zip(prediction["outputs"], prediction["reference_at"])
         if 0 <= at < prediction["n_context"]
@@ -106,11 +110,10 @@ def paired(run, length, references):
 def by_place(references):
     """{place: (number found, number found by full attention, number of references)}"""
     counts = {}
-    for place in (IN_ANCHOR, REST_OF_BLOCK_1, LATER, AT_SEAM):
+    for place in (IN_ANCHOR, SEES_ALL, LATER, AT_SEAM):
         own = [one for one in references if place in one.places]
-        if own or place != REST_OF_BLOCK_1:
-            counts[place] = (sum(one.found for one in own),
-                             sum(bool(one.full_found) for one in own), len(own))
+        counts[place] = (sum(one.found for one in own),
+                         sum(bool(one.full_found) for one in own), len(own))
     return counts
 
 

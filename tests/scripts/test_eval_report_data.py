@@ -147,27 +147,27 @@ class PlacesTest(Folders):
         self.assertEqual(samples.cells(run, "dense"), {(LENGTH, 3): (1, 2)})
 
     def test_places_by_anchor_block_and_seam(self):
-        def places_of(at, block_size, anchor_size):
-            (one,) = samples.references_of(prediction(
-                reference_at=[at], block_size=block_size, anchor_size=anchor_size))
-            return one.places
-
-        anchor, rest, later, seam = (samples.IN_ANCHOR, samples.REST_OF_BLOCK_1, samples.LATER,
-                                     samples.AT_SEAM)
-        for at, block, size, expected in (
-            (10, 256, 256, [anchor]), (192, 256, 256, [anchor, seam]), (191, 256, 256, [anchor]),
-            (256, 256, 256, [later, seam]), (320, 256, 256, [later, seam]),
-            (321, 256, 256, [later]), (150, 256, 128, [rest]), (400, 256, 512, [anchor]),
-            (10, 256, 0, [rest])):
-            with self.subTest(at=at, block=block, anchor=size):
-                self.assertEqual(places_of(at, block, size), expected)
+        anchor, whole, later, seam = (samples.IN_ANCHOR, samples.SEES_ALL, samples.LATER,
+                                      samples.AT_SEAM)
+        for at, size, window, expected in (
+            (10, 256, 0, [anchor]), (192, 256, 0, [anchor, seam]), (191, 256, 0, [anchor]),
+            (256, 256, 0, [whole, seam]), (320, 256, 0, [whole, seam]), (321, 256, 0, [whole]),
+            (600, 256, 0, [later]), (600, 256, 1, [whole]), (900, 256, 1, [later]),
+            (900, 256, 2, [whole]), (150, 128, 0, [whole]), (400, 128, 0, [later]),
+            (400, 128, 1, [whole]), (400, 512, 0, [anchor]), (600, 512, 0, [whole]),
+            (900, 512, 0, [later]), (10, 0, 0, [whole]), (400, 0, 0, [later])):
+            with self.subTest(at=at, anchor=size, window=window):
+                (one,) = samples.references_of(prediction(
+                    reference_at=[at], block_size=256, anchor_size=size, window=window))
+                self.assertEqual(one.places, expected)
 
     def test_full_attention_is_counted_on_the_same_references(self):
         run = self.run_of(both(pred="no", score=0.0) +
                           [prediction("star L/4", index=1, reference_at=[10])])
         found = samples.paired(run, LENGTH, samples.needles(run, LENGTH, "star L/4"))
         self.assertEqual(samples.by_place(found), {
-            samples.IN_ANCHOR: (0, 0, 0), samples.LATER: (0, 1, 1), samples.AT_SEAM: (0, 1, 1)
+            samples.IN_ANCHOR: (0, 0, 0), samples.SEES_ALL: (0, 1, 1), samples.LATER: (0, 0, 0),
+            samples.AT_SEAM: (0, 1, 1)
         })
 
     def test_dots_say_whether_dense_found_it(self):
