@@ -24,7 +24,7 @@ bool AwaitEnd(const httplib::Request& request, httplib::Response& response, Tick
     Refuse(response, {503, "cancelled", {}});
     return false;
   }
-  state = ticket.Read([](const TicketState& now) { return now; });
+  state = ticket.State();
   if (state.phase != TicketState::Phase::kFailed) return true;
   Refuse(response, state.error);
   return false;
@@ -34,7 +34,7 @@ bool Delivery::Stream(httplib::Response& response, std::shared_ptr<Ticket> ticke
                       std::unique_ptr<EventMaker> maker, std::function<void()> over) {
   // What is refused when it is let in has a status of its own, if that is soon.
   ticket->Wait(0, std::chrono::seconds(1));
-  const TicketState first = ticket->Read([](const TicketState& now) { return now; });
+  const TicketState first = ticket->State();
   if (first.phase == TicketState::Phase::kFailed) {
     Refuse(response, first.error);
     return false;
@@ -53,7 +53,7 @@ bool Delivery::Stream(httplib::Response& response, std::shared_ptr<Ticket> ticke
     bool is_last = false;
     if (version != told->version) {
       told->version = version;
-      const TicketState state = ticket->Read([](const TicketState& now) { return now; });
+      const TicketState state = ticket->State();
       is_last = state.is_over();
       bytes = events->Events(state);
     }

@@ -76,6 +76,9 @@ class Ticket {
     const std::lock_guard lock(mutex_);
     return look(state_);
   }
+  TicketState State() const {
+    return Read([](const TicketState& now) { return now; });
+  }
   template <class F>
   void Write(F change) {
     {

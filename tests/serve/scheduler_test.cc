@@ -39,7 +39,7 @@ TicketState Finished(const Ticket& ticket) {
   while (!ticket.Read([](const TicketState& state) { return state.is_over(); })) {
     seen = ticket.Wait(seen, std::chrono::seconds(10));
   }
-  return ticket.Read([](const TicketState& state) { return state; });
+  return ticket.State();
 }
 
 template <class F>
