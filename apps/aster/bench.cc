@@ -75,7 +75,8 @@ class Bench {
       for (const std::int64_t block_size : options_.bench.block_sizes) {
         plans.push_back({attention, has_blocks ? block_size : 0,
                          has_blocks ? options_.plan.anchor_size : -1,
-                         has_blocks ? options_.plan.window : kAutoWindow, model_.ubatch_size()});
+                         has_blocks ? options_.plan.window : kAutoWindow,
+                         has_blocks ? options_.plan.overlap : 0, model_.ubatch_size()});
         if (!has_blocks) break;
       }
     }
@@ -105,7 +106,7 @@ class Bench {
                                         ? one.plan.block_size
                                         : AutoBlockSize(one.n_context(), one.plan.chosen_window());
     if (block_size > one.n_context() || (is_star && block_size == one.n_context())) {
-      one.plan = {Attention::kDense, 0, -1, 0, one.plan.ubatch_size};
+      one.plan = {.attention = Attention::kDense, .ubatch_size = one.plan.ubatch_size};
     }
     const auto same = [&one](const BenchCase& other) {
       return other.test() == one.test() && other.plan.attention == one.plan.attention &&

@@ -60,6 +60,7 @@ Json RowJson(const BenchSetting& setting, const BenchResult& result, bool profil
   json["block_size"] = result.plan.block_size;
   json["anchor_size"] = result.plan.anchor_size;
   json["window"] = result.plan.window;
+  json["overlap"] = result.plan.overlap;
   json["n_blocks"] = result.plan.n_blocks;
   if (result.of.is_prefill()) {
     json["ttft_ms"] = Json::array();
@@ -107,7 +108,8 @@ std::string Manner(const Plan& plan) {
   const std::string name(AttentionName(plan.attention));
   if (plan.attention != Attention::kStar) return name;
   return name + " " + FormatCount(plan.block_size) + " / " + FormatCount(plan.anchor_size) +
-         (plan.window > 0 ? " + " + FormatCount(plan.window) : "");
+         (plan.window > 0 ? " + " + FormatCount(plan.window) : "") +
+         (plan.overlap > 0 ? " + " + FormatCount(plan.overlap) + " tokens" : "");
 }
 
 std::string Split(const BenchResult& result) {

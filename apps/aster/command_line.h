@@ -74,6 +74,7 @@ struct EvalOptions {
   std::vector<SizeOption> block_sizes{{0, 4, "L/4"}};
   std::vector<SizeOption> anchor_sizes{{-1, 0, "auto"}};
   std::vector<std::int64_t> windows{kAutoWindow};
+  std::vector<std::int64_t> overlaps{0};
 };
 
 enum class LogFormat { kPlain, kJson, kNone };

@@ -290,6 +290,7 @@ class Evaluation {
     p->block_size = plan.block_size;
     p->anchor_size = plan.anchor_size;
     p->window = plan.window;
+    p->overlap = plan.overlap;
     p->n_context = plan.n_context;
     p->n_query = answer.n_query;
     p->reference_at = FindReferences(context, p->references);

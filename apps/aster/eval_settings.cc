@@ -14,6 +14,7 @@ std::string NameOf(const EvalSetting& setting) {
   std::string name = std::string(AttentionName(setting.attention)) + " " + setting.block.text;
   if (setting.anchor.text != "auto") name += " anchor " + setting.anchor.text;
   if (setting.window > 0 || is_auto) name += " window " + std::to_string(setting.window);
+  if (setting.overlap > 0) name += " overlap " + std::to_string(setting.overlap);
   return name;
 }
 
@@ -36,6 +37,7 @@ PlanOptions EvalSetting::PlanFor(std::int64_t n_context, std::int64_t length) co
   plan.block_size = Tokens(block, length, kMinBlockSize);
   plan.anchor_size = Tokens(anchor, length, 1);
   plan.window = window;
+  plan.overlap = overlap;
   if (plan.block_size >= n_context || plan.anchor_size >= n_context) {
     plan = {};
     plan.attention = Attention::kDense;
@@ -53,15 +55,18 @@ std::vector<EvalSetting> MakeSettings(const EvalOptions& options, int n_hosts) {
   };
   for (const Attention attention : options.attentions) {
     if (attention != Attention::kStar && attention != Attention::kAuto) {
-      add({std::string(AttentionName(attention)), attention, {}, {}, 0});
+      add({std::string(AttentionName(attention)), attention, {}, {}, 0, 0});
       continue;
     }
     for (const SizeOption& block : options.block_sizes) {
       for (const SizeOption& anchor : options.anchor_sizes) {
         for (const std::int64_t window : options.windows) {
-          EvalSetting setting{"", attention, block, anchor, WindowOf(block, window, n_hosts)};
-          setting.name = NameOf(setting);
-          add(setting);
+          for (const std::int64_t overlap : options.overlaps) {
+            EvalSetting setting{"",     attention, block, anchor, WindowOf(block, window, n_hosts),
+                                overlap};
+            setting.name = NameOf(setting);
+            add(setting);
+          }
         }
       }
     }

@@ -11,12 +11,13 @@
 namespace aster::cli {
 
 struct EvalSetting {
-  // "dense", "star L/4", "star 1K anchor L/4 window 1"; "star auto window 0", since there the
-  // window decides on the block.
+  // "dense", "star L/4", "star 1K anchor L/4 window 1 overlap 256"; "star auto window 0", since
+  // there the window decides on the block.
   std::string name;
   Attention attention = Attention::kDense;
   SizeOption block, anchor;
   std::int64_t window = 0;
+  std::int64_t overlap = 0;
 
   // For a context of a sample made for `length` tokens; a length of 0 stands for the context's own,
   // rounded up to 1,024. A context that one block or the anchor holds is dense: it sees the same.

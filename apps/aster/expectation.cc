@@ -44,8 +44,9 @@ std::string Expectation(const Plan& plan) {
   if (plan.attention != Attention::kStar || plan.work_share >= 1) return {};
   if (plan.anchor_size != plan.block_size) return kNotMeasured;
   static const auto table = nlohmann::json::parse(embedded::AccuracyTable());
-  for (const auto& row : table.at("rows")) {  // by number of blocks for each window
+  for (const auto& row : table.at("rows")) {  // by number of blocks for each window and overlap
     if (row.at("window").get<std::int64_t>() != plan.window) continue;
+    if (row.at("overlap").get<std::int64_t>() != plan.overlap) continue;
     if (row.at("blocks").get<std::int64_t>() < plan.n_blocks) continue;
     const Seen seen(row.at("of"));
     if (plan.block_size < *seen.lengths.begin() / row.at("blocks").get<std::int64_t>()) break;

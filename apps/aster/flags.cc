@@ -138,6 +138,8 @@ void AddWindowFlag(CLI::App& app, Options& options) {
            "1 where the block size is auto and there is one host,\n"
            "else 0, as in the paper. Default: auto.",
            "a whole number from 0 to 1024, or auto", Into(options.plan.window, ReadWindow()));
+  AddValue(app, "--overlap", "N", "Tokens right before those that it sees too. Default: 0.",
+           kTokens, Into(options.plan.overlap, TokenCount(0)));
 }
 
 void AddAttentionKinds(CLI::App& app, const std::string& by_default,
@@ -448,6 +450,10 @@ void AddEvalFlags(CLI::App& app, Options& options) {
            "Of star: earlier blocks that each block sees; auto: 1 where\n"
            "the block size is auto, else 0. Default: auto.",
            "whole numbers from 0 to 1024, or auto", Into(eval.windows, List(ReadWindow())));
+  AddValue(app, "--overlap", "N,...",
+           "Of star: tokens right before those that each block sees,\n"
+           "too. Default: 0.",
+           "numbers of tokens, such as 0,256", Into(eval.overlaps, List(TokenCount(0))));
   app.add_flag("--allow-long", options.allow_long,
                "Go on past the length that the model was trained for.");
   AddProgressFlag(app, options);

@@ -39,8 +39,8 @@ keeps what was said; a second one ends the program at once.)";
 inline constexpr const char* kAskFooter =
     R"(--json: answer (text), finish (end_of_text, stop_string, max_tokens, context_full or
   cancelled), attention, n_context, n_query, n_generated (tokens), block_size,
-  anchor_size (tokens), window (blocks), n_blocks, isa, linear, model, threads, ttft_ms,
-  prefill_tokens_per_s, decode_tokens_per_s, kv_bytes, peak_rss_bytes,
+  anchor_size (tokens), window (blocks), overlap (tokens), n_blocks, isa, linear, model,
+  threads, ttft_ms, prefill_tokens_per_s, decode_tokens_per_s, kv_bytes, peak_rss_bytes,
   top_logprobs (the ten likeliest first tokens as [text, natural log of the probability]).
   ttft_ms is the time to the first token: of the first question with encoding the
   document, of a later one without.
@@ -75,7 +75,7 @@ inline constexpr const char* kBenchFooter =
     R"(tokens/s is the mean of the samples ± their standard deviation; TTFT is in it whole. A
 decode's depth is encoded once, by the same attention, and not timed. json: a row has test,
 n_prompt, n_depth, n_gen, model, model_type, model_size_bytes, n_params, cpu, isa, linear,
-threads, ubatch_size, attention, block_size, anchor_size, window, n_blocks, ttft_ms and
+threads, ubatch_size, attention, block_size, anchor_size, window, overlap, n_blocks, ttft_ms and
 tokens_per_s (a sample each), tokens_per_s_mean, tokens_per_s_stddev, kv_bytes, peak_rss_bytes,
 predicted_rss_bytes (what was resident before, and the KV store), check_logprob_diff (mean
 distance from llama.cpp's ten likeliest tokens), profile_ms (with --profile).

@@ -30,6 +30,7 @@ std::string Manner(const Plan& plan) {
   return "star attention: " + FormatCount(plan.n_blocks) + " blocks of " +
          FormatCount(plan.block_size) + ", anchor " + FormatCount(plan.anchor_size) + ", " +
          (plan.window > 0 ? "window " + FormatCount(plan.window) + ", " : "") +
+         (plan.overlap > 0 ? "overlap " + FormatCount(plan.overlap) + ", " : "") +
          FormatPercent(plan.work_share) + " of dense's work";
 }
 
@@ -138,6 +139,7 @@ std::string JsonLine(const Report& r) {
   json["block_size"] = plan.block_size;
   json["anchor_size"] = plan.anchor_size;
   json["window"] = plan.window;
+  json["overlap"] = plan.overlap;
   json["n_blocks"] = plan.n_blocks;
   json["isa"] = r.model.isa();
   json["linear"] = r.model.linear();

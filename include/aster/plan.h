@@ -3,10 +3,12 @@
 //
 // The context's tokens are numbered 0..n_context-1, which are also their positions and their places
 // in the KV store. Star Attention (arXiv 2411.17116), phase 1, in one process is the static mask
-//   key j visible to query i  iff  j <= i and (j < anchor_size or block(i) - block(j) <= window),
+//   key j visible to query i  iff  j <= i and (j < anchor_size or j >= seen_from(i)),
+//   seen_from(i) = (block(i) - window) * block_size - overlap,
 // with the anchor's KV computed once, as part of block 1: recomputing it gives the same numbers.
-// The paper has anchor_size <= block_size and window 0; a larger anchor is encoded as dense
-// attention would, and a window lets each block see the blocks before it as they were encoded.
+// The paper has anchor_size <= block_size, window 0 and overlap 0; a larger anchor is encoded as
+// dense attention would, and a window of blocks or an overlap of tokens lets each block see what is
+// right before it as that was encoded.
 // docs/accuracy.md shows what each of them keeps of dense attention's accuracy.
 #pragma once
 
@@ -23,7 +25,7 @@ namespace aster {
 enum class Attention {
   kAuto,   // star where it saves work, dense where not; the plan says which and why
   kDense,  // every token sees all earlier ones: exact
-  kStar,   // every token sees the anchor, its own block and a window of blocks before it
+  kStar,   // every token sees the anchor, its own block and a window of what is before that
   kRing,   // dense, the keys passed around several hosts: exact; on one host it is dense
   kLlama,  // llama.cpp's own attention and KV cache, our device off: the oracle
 };
@@ -49,6 +51,7 @@ struct PlanOptions {
   std::int64_t block_size = 0;        // tokens; 0 = auto, see AutoBlockSize
   std::int64_t anchor_size = -1;      // tokens; -1 = block_size, 0 = no anchor
   std::int64_t window = kAutoWindow;  // earlier blocks that each block sees besides
+  std::int64_t overlap = 0;           // tokens right before those that it sees, too
   std::int64_t ubatch_size = 512;     // most tokens in one step, >= 1
 
   // `auto` is a window of 1 where the block size is auto, too; who names a block size gets the
@@ -66,6 +69,7 @@ struct Plan {
   std::int64_t block_size = 0;   // dense: n_context
   std::int64_t anchor_size = 0;  // dense: 0
   std::int64_t window = 0;       // blocks; dense: 0
+  std::int64_t overlap = 0;      // tokens; dense: 0
   std::int64_t n_blocks = 0;     // the last may be shorter; 0 for an empty context
   std::vector<Step> steps;       // in order, covering 0..n_context-1; empty for kLlama
   double work_share = 1.0;       // causal (query, key) pairs to compute, of dense attention's
@@ -81,9 +85,9 @@ std::int64_t AutoBlockSize(std::int64_t n_context, std::int64_t window);
 PlanOptions ForHosts(PlanOptions options, int n_hosts);
 
 // Errors, kInvalidArgument: a block below kMinBlockSize or larger than the context, an anchor
-// larger than the context or negative, a negative window, star with less than one token. kAuto
-// never fails for a short context: it takes dense. Options that dense does not use (sizes and a
-// window with kDense, kRing or kLlama) are refused.
+// larger than the context or negative, a negative window or overlap, star with less than one token.
+// kAuto never fails for a short context: it takes dense. Options that dense does not use (sizes and
+// a window with kDense, kRing or kLlama) are refused.
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
 
 // Whether both let a token see the same keys, as far as both contexts reach: exact both, or star

@@ -57,8 +57,8 @@ std::vector<KeyRange> DealBlocks(std::int64_t n_blocks, int n_hosts,
 // The tokens of a run of blocks.
 KeyRange TokensOfBlocks(const Plan& plan, KeyRange run);
 
-// Errors: kInvalidArgument for a plan of star that several hosts cannot share: one with a window or
-// an anchor larger than a block.
+// Errors: kInvalidArgument for a plan of star that several hosts cannot share: one with a window,
+// an overlap or an anchor larger than a block.
 Status CheckSpread(const Plan& plan);
 
 // Star: of the host that has a run of blocks, which may be empty.

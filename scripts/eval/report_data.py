@@ -114,6 +114,8 @@ def check_prediction(one, where):
     check_fields(one, PREDICTION_FIELDS, where)
     if any(name in one for name in MACHINE_FIELDS):
         check_fields(one, MACHINE_FIELDS, where)
+    one.setdefault("overlap", 0)  # older files have none
+    check_fields(one, {"overlap": int}, where)
     texts, places = one["outputs"], one["reference_at"]
     if not texts or not all(is_a(text, str) for text in texts):
         raise ReportError(f"{where}: \"outputs\" is not a list of strings, or empty")

@@ -52,6 +52,7 @@ class Reference(NamedTuple):
     block_size: int
     anchor_size: int
     window: int
+    overlap: int
     found: bool
     full_found: Optional[bool]  # under the run's reference setting; None: it lacks the sample
 
@@ -65,8 +66,8 @@ class Reference(NamedTuple):
         if self.at < self.anchor_size:
             found = [IN_ANCHOR]
         else:
-            # Its block sees the anchor, and all from the first block of its window on.
-            first_seen = self.block_size * max(self.at // self.block_size - self.window, 0)
+            # Its block sees the anchor, and all from the overlap before its window on.
+            first_seen = self.block_size * max(self.at // self.block_size - self.window, 0) - self.overlap
             found = [SEES_ALL if first_seen <= self.anchor_size else LATER]
         near = self.to_seam
         return found + [AT_SEAM] * (near is not None and abs(near) <= NEAR)
@@ -77,7 +78,7 @@ def references_of(prediction, full=None):
     return [
         Reference(prediction["task"], prediction["index"], text, at, prediction["n_context"],
                   prediction["block_size"], prediction["anchor_size"], prediction["window"],
-                  holds(prediction["pred"], text), full and holds(full["pred"], text))
+                  prediction["overlap"], holds(prediction["pred"], text), full and holds(full["pred"], text))
         for text, at in zip(prediction["outputs"], prediction["reference_at"])
         if 0 <= at < prediction["n_context"]
     ]

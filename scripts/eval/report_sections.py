@@ -88,13 +88,14 @@ def headline(run, length):
         rows.append([setting, plan_of(run, length, setting, "block_size") if star else "–",
                      plan_of(run, length, setting, "anchor_size") if star else "–",
                      plan_of(run, length, setting, "window") if star else "–",
+                     plan_of(run, length, setting, "overlap") if star else "–",
                      f"{row['n_samples']:,}", f"{row['n_tasks']}", words.interval(row["score"]),
                      words.kept(row), words.kept(above), words.ttft(row), f"{row['ttft_s']:.2f}"])
     if rows:
         parts.append(Table(
-            "The settings. Block and anchor are in tokens, the window in blocks. TTFT is the "
+            "The settings. Block, anchor and overlap are in tokens, the window in blocks. TTFT is the "
             "evaluation's own, of the median sample: no benchmark.",
-            ["setting", "block", "anchor", "window", "samples", "tasks", "overall score, %",
+            ["setting", "block", "anchor", "window", "overlap", "samples", "tasks", "overall score, %",
              "kept", "kept, above 20", f"TTFT, of {run.reference or 'full attention'}'s",
              "TTFT, s"], rows))
         parts += machines(run, length)

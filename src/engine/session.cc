@@ -73,9 +73,12 @@ bool Agrees(const Plan& plan, const PlanOptions& options) {
   const std::int64_t anchor_size = options.anchor_size >= 0  ? options.anchor_size
                                    : options.block_size != 0 ? options.block_size
                                                              : plan.anchor_size;
-  const bool any_window = options.window == kAutoWindow && options.block_size == 0;
+  const bool any_window =
+      options.window == kAutoWindow && options.overlap == 0 && options.block_size == 0;
   return (options.block_size == 0 || options.block_size == plan.block_size) &&
-         anchor_size == plan.anchor_size && (any_window || options.chosen_window() == plan.window);
+         anchor_size == plan.anchor_size &&
+         (any_window ||
+          (options.chosen_window() == plan.window && options.overlap == plan.overlap));
 }
 
 // Tokens before this one have the same keys and values in `held` as `plan` would give them.

@@ -50,6 +50,7 @@ void VisitLater(P& p, Visit visit) {
   visit("isa", p.machine.isa);
   visit("linear", p.machine.linear);
   visit("threads", p.machine.threads);
+  visit("overlap", p.overlap);
 }
 
 }  // namespace

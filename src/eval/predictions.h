@@ -30,7 +30,7 @@ struct Prediction {
   std::int64_t length = 0;  // tokens the sample was made for; 0 = not known
   std::string setting;      // as it was asked for: "dense", "star L/4", ...
   std::string attention;    // of the plan
-  std::int64_t block_size = 0, anchor_size = 0, window = 0;
+  std::int64_t block_size = 0, anchor_size = 0, window = 0, overlap = 0;
   std::int64_t n_context = 0, n_query = 0;  // tokens
   // Where in the context each reference first stands: its first token; -1 = nowhere.
   std::vector<std::int64_t> reference_at;

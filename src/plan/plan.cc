@@ -49,10 +49,13 @@ std::optional<Error> RefuseSizes(const PlanOptions& options) {
                            ": expected at least 1 token");
   }
   if (options.attention != Attention::kStar && options.attention != Attention::kAuto) {
-    if (block == 0 && anchor == -1 && options.window <= 0) return std::nullopt;
-    return InvalidArgument((block != 0     ? "block size " + std::to_string(block)
-                            : anchor != -1 ? "anchor size " + std::to_string(anchor)
-                                           : "window " + std::to_string(options.window)) +
+    if (block == 0 && anchor == -1 && options.window <= 0 && options.overlap == 0) {
+      return std::nullopt;
+    }
+    return InvalidArgument((block != 0           ? "block size " + std::to_string(block)
+                            : anchor != -1       ? "anchor size " + std::to_string(anchor)
+                            : options.window > 0 ? "window " + std::to_string(options.window)
+                                                 : "overlap " + std::to_string(options.overlap)) +
                            " with attention " + std::string(AttentionName(options.attention)) +
                            ": expected attention star or auto, or no such size");
   }
@@ -67,6 +70,10 @@ std::optional<Error> RefuseSizes(const PlanOptions& options) {
   if (options.window < 0 && options.window != kAutoWindow) {
     return InvalidArgument("window " + std::to_string(options.window) +
                            ": expected 0 (the own block alone) or more blocks");
+  }
+  if (options.overlap < 0) {
+    return InvalidArgument("overlap " + std::to_string(options.overlap) +
+                           ": expected 0 (nothing before the block) or more tokens");
   }
   return std::nullopt;
 }
@@ -94,12 +101,13 @@ std::vector<KeyRange> Visible(std::int64_t anchor_size, std::int64_t seen_from,
 // Block by block, each cut into ubatches; a step never crosses the end of its block. It may cross
 // that of a larger anchor: whose block starts within the anchor sees all before it in any case.
 std::vector<Step> CutSteps(std::int64_t n_context, std::int64_t block_size,
-                           std::int64_t anchor_size, std::int64_t window,
+                           std::int64_t anchor_size, std::int64_t window, std::int64_t overlap,
                            std::int64_t ubatch_size) {
   std::vector<Step> steps;
   for (std::int64_t block = 0; block < n_context;) {
     const std::int64_t block_end = block + std::min(block_size, n_context - block);
-    const std::int64_t seen_from = block - std::min(window, block / block_size) * block_size;
+    const std::int64_t first = block - std::min(window, block / block_size) * block_size;
+    const std::int64_t seen_from = first - std::min(overlap, first);
     for (std::int64_t begin = block; begin < block_end;) {
       const std::int64_t end = begin + std::min(ubatch_size, block_end - begin);
       steps.push_back({{begin, end}, Visible(anchor_size, seen_from, begin)});
@@ -120,7 +128,7 @@ Plan OneBlock(std::int64_t n_context, const PlanOptions& options, std::string re
   plan.block_size = n_context;
   plan.n_blocks = n_context > 0 ? 1 : 0;
   if (plan.attention != Attention::kLlama) {
-    plan.steps = CutSteps(n_context, n_context, 0, 0, options.ubatch_size);
+    plan.steps = CutSteps(n_context, n_context, 0, 0, 0, options.ubatch_size);
   }
   plan.reason = std::move(reason);
   return plan;
@@ -128,7 +136,7 @@ Plan OneBlock(std::int64_t n_context, const PlanOptions& options, std::string re
 
 // REQUIRES: 0 < block_size, anchor_size <= n_context.
 Plan Star(std::int64_t n_context, std::int64_t block_size, std::int64_t anchor_size,
-          std::int64_t window, std::int64_t ubatch_size) {
+          std::int64_t window, std::int64_t overlap, std::int64_t ubatch_size) {
   const double n = static_cast<double>(n_context);
   Plan plan;
   plan.attention = Attention::kStar;
@@ -136,8 +144,9 @@ Plan Star(std::int64_t n_context, std::int64_t block_size, std::int64_t anchor_s
   plan.block_size = block_size;
   plan.anchor_size = anchor_size;
   plan.window = window;
+  plan.overlap = overlap;
   plan.n_blocks = CeilDiv(n_context, block_size);
-  plan.steps = CutSteps(n_context, block_size, anchor_size, window, ubatch_size);
+  plan.steps = CutSteps(n_context, block_size, anchor_size, window, overlap, ubatch_size);
   plan.work_share = CausalPairs(plan.steps) / (n * (n + 1) / 2);
   return plan;
 }
@@ -154,7 +163,8 @@ Result<Plan> MakeStar(std::int64_t n_context, const PlanOptions& options) {
   const std::int64_t block_size = std::min(BlockSize(n_context, options), n_context);
   const std::int64_t anchor_size = options.anchor_size < 0 ? block_size : options.anchor_size;
   if (auto error = RefuseAnchor(anchor_size, n_context)) return *error;
-  return Star(n_context, block_size, anchor_size, options.chosen_window(), options.ubatch_size);
+  return Star(n_context, block_size, anchor_size, options.chosen_window(), options.overlap,
+              options.ubatch_size);
 }
 
 Result<Plan> MakeAuto(std::int64_t n_context, const PlanOptions& options) {
@@ -223,13 +233,16 @@ bool SameRule(const Plan& a, const Plan& b) {
   if (a.attention != Attention::kStar || b.attention != Attention::kStar) {
     return a.attention != Attention::kStar && b.attention != Attention::kStar;
   }
-  return a.block_size == b.block_size && a.anchor_size == b.anchor_size && a.window == b.window;
+  return a.block_size == b.block_size && a.anchor_size == b.anchor_size && a.window == b.window &&
+         a.overlap == b.overlap;
 }
 
 std::int64_t DenseExtent(const Plan& plan) {
   if (plan.attention != Attention::kStar) return plan.n_context;
-  // Block k sees all before it iff its window, from (k - window) * block_size on, meets the anchor.
-  const std::int64_t n_blocks = plan.anchor_size / plan.block_size + plan.window + 1;
+  // Block k sees all before it iff (k - window) * block_size - overlap <= anchor_size. An overlap
+  // may be longer than the context.
+  const std::int64_t overlap = std::min(plan.overlap, plan.n_context);
+  const std::int64_t n_blocks = (plan.anchor_size + overlap) / plan.block_size + plan.window + 1;
   return std::min(n_blocks * plan.block_size, plan.n_context);
 }
 

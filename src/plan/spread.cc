@@ -144,10 +144,12 @@ KeyRange TokensOfBlocks(const Plan& plan, KeyRange run) {
 }
 
 Status CheckSpread(const Plan& plan) {
-  if (plan.window <= 0 && plan.anchor_size <= plan.block_size) return Ok();
-  return InvalidArgument((plan.window > 0 ? "window " + std::to_string(plan.window)
-                                          : "anchor size " + std::to_string(plan.anchor_size)) +
-                         " on several hosts: expected no window, and an anchor of at most a block");
+  if (plan.window <= 0 && plan.overlap <= 0 && plan.anchor_size <= plan.block_size) return Ok();
+  return InvalidArgument((plan.window > 0    ? "window " + std::to_string(plan.window)
+                          : plan.overlap > 0 ? "overlap " + std::to_string(plan.overlap)
+                                             : "anchor size " + std::to_string(plan.anchor_size)) +
+                         " on several hosts: expected no window, no overlap and an anchor of at "
+                         "most a block");
 }
 
 HostShare ShareOfBlocks(const Plan& plan, Spread spread, KeyRange run) {

@@ -36,6 +36,7 @@ void AddPlan(const PlanShape& plan, Json& json) {
   json["block_size"] = plan.block_size;
   json["anchor_size"] = plan.anchor_size;
   json["window"] = plan.window;
+  json["overlap"] = plan.overlap;
   json["blocks"] = plan.n_blocks;
 }
 

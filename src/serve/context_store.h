@@ -23,10 +23,11 @@ namespace aster::serve {
 // What is told of how a context is encoded.
 struct PlanShape {
   Attention attention = Attention::kDense;
-  std::int64_t block_size = 0, anchor_size = 0, window = 0, n_blocks = 0;
+  std::int64_t block_size = 0, anchor_size = 0, window = 0, overlap = 0, n_blocks = 0;
 };
 inline PlanShape ShapeOf(const Plan& plan) {
-  return {plan.attention, plan.block_size, plan.anchor_size, plan.window, plan.n_blocks};
+  return {plan.attention, plan.block_size, plan.anchor_size,
+          plan.window,    plan.overlap,    plan.n_blocks};
 }
 
 // What is told about a named context.

@@ -40,10 +40,12 @@ PlanOptions ReadPlan(Fields& fields, const PlanOptions& defaults) {
   plan.block_size = std::max<std::int64_t>(block_size, 0);
   plan.anchor_size = fields.Integer("anchor_size", -1, kMostTokens, plan.anchor_size);
   plan.window = fields.Integer("window", kAutoWindow, kMostWindow, plan.window);
+  plan.overlap = fields.Integer("overlap", 0, kMostTokens, plan.overlap);
   if (plan.attention == Attention::kDense) {
     const char* const given = plan.block_size > 0     ? "block_size"
                               : plan.anchor_size >= 0 ? "anchor_size"
                               : plan.window > 0       ? "window"
+                              : plan.overlap > 0      ? "overlap"
                                                       : nullptr;
     if (given != nullptr) fields.Refuse(given, "none, since attention is dense");
   }

@@ -249,6 +249,7 @@ Json Server::Impl::Props() const {
           {"block_size", plan.block_size > 0 ? plan.block_size : -1},
           {"anchor_size", plan.anchor_size},
           {"window", plan.window},
+          {"overlap", plan.overlap},
           {"max_tokens", options_.defaults.max_tokens},
           {"parallel", options_.scheduler.max_running},
           {"queue", options_.scheduler.max_waiting}};

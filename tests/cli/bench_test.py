@@ -13,7 +13,7 @@ from support import Case, aster, finish, start
 class Bench(Case):
     COLUMNS = ["test", "n_prompt", "n_depth", "n_gen", "model", "model_type", "model_size_bytes",
                "n_params", "cpu", "isa", "linear", "threads", "ubatch_size", "attention",
-               "block_size", "anchor_size", "window", "n_blocks", "ttft_ms", "tokens_per_s",
+               "block_size", "anchor_size", "window", "overlap", "n_blocks", "ttft_ms", "tokens_per_s",
                "tokens_per_s_mean", "tokens_per_s_stddev", "kv_bytes", "peak_rss_bytes",
                "predicted_rss_bytes", "check_logprob_diff", "profile_ms"]
     ENV = {"ASTER_FAKE_ANSWER": "x" * 500}
@@ -166,7 +166,7 @@ class BenchHosts(Case):
                 (["-p", "8"], "--n-prompt 8: expected"), (["-o", "csv"], "--output csv: expected md"),
                 (["-p", "1K", "--block-size", "2K"], "block size 2048"),
                 (["-p", "8K", "--hosts", "4", "--anchor-size", "4K"],
-                 "anchor size 4096 on several hosts: expected no window, and an anchor of at most a block"),
+                 "anchor size 4096 on several hosts: expected no window, no overlap and an anchor of at most a block"),
                 (["-p", "1G"], "--n-prompt 1G"), (["-q", "x"], "-q: no such option")]:
             with self.subTest(arguments=arguments):
                 self.check_refused(self.hosts(*arguments), 2, said)

@@ -12,7 +12,7 @@ from support import ASTER, Case, aster, finish, start, wait_for
 
 JSON_FIELDS = {
     "answer": str, "attention": str, "n_context": int, "n_query": int, "n_generated": int,
-    "block_size": int, "anchor_size": int, "window": int, "n_blocks": int, "isa": str, "threads": int,
+    "block_size": int, "anchor_size": int, "window": int, "overlap": int, "n_blocks": int, "isa": str, "threads": int,
     "ttft_ms": (int, float), "prefill_tokens_per_s": (int, float),
     "decode_tokens_per_s": (int, float), "kv_bytes": int, "peak_rss_bytes": int,
     "top_logprobs": list, "finish": str, "model": str, "linear": str,
@@ -55,6 +55,8 @@ class BadArguments(Case):
         (["-q", "x", "--attention", "star", "--anchor-size", "1M"], "1048576"),
         (["-q", "x", "--window", "-1"], "--window -1: expected"),
         (["-q", "x", "--attention", "dense", "--window", "1"], "window 1 with attention dense"),
+        (["-q", "x", "--overlap", "-1"], "--overlap -1: expected"),
+        (["-q", "x", "--attention", "dense", "--overlap", "1"], "overlap 1 with attention dense"),
         (["-q", "x", "--attention", "dense", "--block-size", "64"], "64"),
         (["-q", "x", "--attention", "dense", "--anchor-size", "64"], "64"),
         (["-q", ""], "-q '': empty; expected text"),
@@ -208,6 +210,7 @@ class Streams(Case):
             ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 16K$"),
             (["--window", "0"], r"blocks of 1,280, anchor 1,280, \d+ % .*; expect "),
             (["--block-size", "768", "--window", "2"], "not measured$"),
+            (["--block-size", "1K", "--overlap", "100"], r"anchor 1,024, overlap 100, .* not measured$"),
             (["--block-size", "1200", "--anchor-size", "2400"], "not measured$"),
             (["--block-size", "1200", "--anchor-size", "0"], "not measured$"),
             (["--block-size", "4K"], "100 % of dense's work$"),  # two blocks see all

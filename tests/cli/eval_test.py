@@ -98,6 +98,14 @@ class Eval(Case):
                          {"star auto window 0": 0, "star auto window 1": 1})
         self.assertGreater(plans["star auto window 0"][0], plans["star auto window 1"][0])
 
+    def test_an_overlap_is_a_setting_of_its_own(self):
+        ended = self.eval("--tasks", "vt", "--samples", "1", "--attention", "dense,star", "--block-size", "64",
+                          "--window", "0,1", "--overlap", "0,20")
+        self.assertEqual(ended.code, 0, ended)
+        self.assertEqual({p["setting"]: (p["window"], p["overlap"]) for p in self.predictions()},
+                         {"dense": (0, 0), "star 64": (0, 0), "star 64 overlap 20": (0, 20),
+                          "star 64 window 1": (1, 0), "star 64 window 1 overlap 20": (1, 20)})
+
     def test_tables_of_what_is_there_write_no_predictions(self):
         self.check_refused(aster("eval", "-o", self.out), 1, "no predictions", "--data")
         self.assertFalse(os.path.exists(self.out))

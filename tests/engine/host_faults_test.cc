@@ -65,12 +65,14 @@ TEST_F(HostFaultsTest, AHostWithAnotherModelIsNamed) {
   }
 }
 
-TEST_F(HostFaultsTest, AWindowAndALargerAnchorAreOfOneHost) {
+TEST_F(HostFaultsTest, AWindowAnOverlapAndALargerAnchorAreOfOneHost) {
   ContextHosts others(file_.path(), 2);
   Model model = others.QueryHost(file_.path());
   EncodeOptions window = Star(50);
   window.plan.window = 1;
-  for (const EncodeOptions& options : {window, Star(50, 51)}) {
+  EncodeOptions overlap = Star(50);
+  overlap.plan.overlap = 1;
+  for (const EncodeOptions& options : {window, overlap, Star(50, 51)}) {
     const Result<Context> context = Context::Encode(model, SomeTokens(300), options);
     ASSERT_FALSE(context.ok());
     EXPECT_EQ(context.error().kind, ErrorKind::kInvalidArgument);

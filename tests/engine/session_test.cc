@@ -152,6 +152,8 @@ TEST_P(SessionTest, AFollowUpGoesOnBehindAWindowUnlessAnotherIsAskedFor) {
       {"auto sizes with that window", {.attention = Attention::kStar, .window = 1}, true},
       {"another window", {.attention = Attention::kStar, .window = 2}, false},
       {"none", {.attention = Attention::kStar, .window = 0}, false},
+      {"an overlap", {.attention = Attention::kStar, .window = 1, .overlap = 16}, false},
+      {"an overlap of auto", {.attention = Attention::kStar, .overlap = 16}, false},
       {"none, as a block size means", {.attention = Attention::kStar, .block_size = 48}, false},
   };
   for (const auto& c : cases) {

@@ -37,6 +37,7 @@ void CheckRanges(const Options& o) {
   ASTER_CHECK(s.top_k >= 0 && s.repeat_penalty > 0 && s.repeat_last_n >= 0, "%d", s.top_k);
   ASTER_CHECK(o.plan.block_size == 0 || o.plan.block_size >= kMinBlockSize, "block size");
   ASTER_CHECK(o.plan.window >= kAutoWindow && o.plan.window <= kMostWindow, "window");
+  ASTER_CHECK(o.plan.overlap >= 0, "overlap");
   ASTER_CHECK(o.plan.anchor_size >= -1 && o.model_options.ubatch_size >= 1, "sizes");
   // --help and --version answer whatever else is there.
   if (o.command == Command::kHelp || o.command == Command::kVersion) return;

@@ -22,6 +22,7 @@ void CheckPlan(const PlanOptions& plan) {
   ASTER_CHECK(plan.block_size == 0 || plan.block_size >= kMinBlockSize, "block size");
   ASTER_CHECK(plan.anchor_size >= -1, "anchor size");
   ASTER_CHECK(plan.window >= kAutoWindow && plan.window <= kMostWindow, "window");
+  ASTER_CHECK(plan.overlap >= 0, "overlap");
 }
 
 void CheckCommon(const AnswerRequest& request) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "aster/plan.h"
@@ -106,12 +107,19 @@ TEST(PlanLaws, TwoBlocksBehindAWholeBlockAnchorSeeWhatDenseSees) {
   }
 }
 
-TEST(PlanLaws, AWindowOrAnAnchorOverTheWholeContextSeesWhatDenseSees) {
+constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+
+TEST(PlanLaws, AWindowAnOverlapOrAnAnchorOverTheWholeContextSeesWhatDenseSees) {
   for (const std::int64_t ubatch : {1, 7, 16, 512}) {
     const Mask dense = MaskOf(Dense(100, ubatch));
     EXPECT_EQ(MaskOf(Star({100, 20, 0, ubatch, 4})), dense) << ubatch;
     EXPECT_EQ(MaskOf(Star({100, 20, 100, ubatch})), dense) << ubatch;
     EXPECT_NE(MaskOf(Star({100, 20, 0, ubatch, 3})), dense) << ubatch;
+    EXPECT_EQ(MaskOf(Star({100, 20, 0, ubatch, 0, 80})), dense) << ubatch;
+    EXPECT_EQ(MaskOf(Star({100, 20, 0, ubatch, 0, kFar})), dense) << ubatch;
+    EXPECT_EQ(MaskOf(Star({100, 20, 20, ubatch, 2, 20})), dense) << ubatch;
+    EXPECT_NE(MaskOf(Star({100, 20, 0, ubatch, 0, 79})), dense) << ubatch;
+    EXPECT_NE(MaskOf(Star({100, 20, 20, ubatch, 2, 19})), dense) << ubatch;
     EXPECT_NE(MaskOf(Star({100, 20, 80 - 1, ubatch})), dense) << ubatch;
   }
 }

@@ -19,7 +19,7 @@ def prediction(setting="dense", task="niah_single_1", index=0, **fields):
     one = {
         "model": "tiny.gguf", "prompt": "chat", "task": task, "index": index, "sample": f"s{index}",
         "length": LENGTH, "setting": setting, "attention": setting.split()[0],
-        "block_size": BLOCK if star else 1000, "anchor_size": BLOCK if star else 0, "window": 0,
+        "block_size": BLOCK if star else 1000, "anchor_size": BLOCK if star else 0, "window": 0, "overlap": 0,
         "n_context": 1000, "n_query": 9, "reference_at": [300], "outputs": ["Blue"], "question": "",
         "pred": " It is blue.", "finish": "end_of_text", "encode_s": 1.0, "query_s": 0.1,
         "decode_s": 0.1, "score": 1.0

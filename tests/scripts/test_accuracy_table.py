@@ -41,14 +41,16 @@ class AccuracyTable(unittest.TestCase):
                                     b=[row("star L/4", [70.0, 40.0, 100.0], 10)])
         self.assertEqual(status, 0)
         # 3/4 of 90 and 1/4 of 70; the half-widths 3/4 of 10 and 1/4 of 30, at right angles: 10.6.
-        self.assertEqual(table["rows"], [{"window": 0, "blocks": 4, "kept": [85.0, 74.4, 95.6], "pairs": 40,
+        self.assertEqual(table["rows"], [{"window": 0, "overlap": 0, "blocks": 4, "kept": [85.0, 74.4, 95.6], "pairs": 40,
                                           "of": ["a 4096", "b 4096"]}])
 
-    def test_windows_are_rows_of_their_own_in_the_order_of_window_and_blocks(self):
+    def test_windows_and_overlaps_are_rows_of_their_own_in_the_order_of_both_and_blocks(self):
         kept = [95.0, 90.0, 100.0]
         _, table = self.run_on(a=[row(name, kept, 5) for name in
-                                  ("star L/16 window 1", "star L/16", "star L/8 window 1", "star L/4")])
-        self.assertEqual([(r["window"], r["blocks"]) for r in table["rows"]], [(0, 4), (0, 16), (1, 8), (1, 16)])
+                                  ("star L/16 window 1", "star L/8 overlap 256", "star L/8 window 1 overlap 16",
+                                   "star L/16", "star L/8 window 1", "star L/4", "star L/8 anchor L/4 overlap 256")])
+        self.assertEqual([(r["window"], r["overlap"], r["blocks"]) for r in table["rows"]],
+                         [(0, 0, 4), (0, 0, 16), (0, 256, 8), (1, 0, 8), (1, 0, 16), (1, 16, 8)])
 
     def test_an_end_cut_off_at_nothing_does_not_narrow_the_interval(self):
         _, table = self.run_on(a=[row("star L/8", [40.0, 0.0, 120.0], 4)])

@@ -70,6 +70,7 @@ class DataTest(Folders):
             ({"score": "1"}, '"score" is "1", expected a number'),
             ({"outputs": []}, '"outputs" is not a list of strings, or empty'),
             ({"reference_at": [1, 2]}, '"reference_at" has 2 places for 1 "outputs"'),
+            ({"overlap": "1"}, '"overlap" is "1", expected a whole number'),
             ({"block_size": 0}, '"block_size" is 0, expected 1 or more')):
             with self.subTest(reason):
                 self.write([prediction(), prediction(**change)], summary([prediction()]))
@@ -84,6 +85,12 @@ class DataTest(Folders):
             del broken[name]
             (self.folder / "predictions.jsonl").write_text(lines([broken]))
             self.assert_refused(f'line 1: "{name}" is missing')
+
+    def test_predictions_from_before_there_were_overlaps_have_none(self):
+        old = prediction()
+        del old["overlap"]
+        self.write([old], summary([prediction()]))
+        self.assertEqual([one["overlap"] for one in report_data.load(self.folder).samples(LENGTH, "dense").values()], [0])
 
     def test_a_broken_summary_is_refused(self):
         path = self.write([prediction()]) / "summary.json"
@@ -149,16 +156,19 @@ class PlacesTest(Folders):
     def test_places_by_anchor_block_and_seam(self):
         anchor, whole, later, seam = (samples.IN_ANCHOR, samples.SEES_ALL, samples.LATER,
                                       samples.AT_SEAM)
-        for at, size, window, expected in (
+        for at, size, window, expected, *overlap in (
             (10, 256, 0, [anchor]), (192, 256, 0, [anchor, seam]), (191, 256, 0, [anchor]),
             (256, 256, 0, [whole, seam]), (320, 256, 0, [whole, seam]), (321, 256, 0, [whole]),
             (600, 256, 0, [later]), (600, 256, 1, [whole]), (900, 256, 1, [later]),
             (900, 256, 2, [whole]), (150, 128, 0, [whole]), (400, 128, 0, [later]),
             (400, 128, 1, [whole]), (400, 512, 0, [anchor]), (600, 512, 0, [whole]),
-            (900, 512, 0, [later]), (10, 0, 0, [whole]), (400, 0, 0, [later])):
-            with self.subTest(at=at, anchor=size, window=window):
+            (900, 512, 0, [later]), (10, 0, 0, [whole]), (400, 0, 0, [later]),
+            (600, 256, 0, [whole], 256), (600, 256, 0, [later], 255), (900, 256, 1, [whole], 256),
+            (400, 200, 0, [whole], 56), (400, 200, 0, [later], 55)):
+            with self.subTest(at=at, anchor=size, window=window, overlap=overlap):
                 (one,) = samples.references_of(prediction(
-                    reference_at=[at], block_size=256, anchor_size=size, window=window))
+                    reference_at=[at], block_size=256, anchor_size=size, window=window,
+                    **dict(zip(["overlap"], overlap))))
                 self.assertEqual(one.places, expected)
 
     def test_full_attention_is_counted_on_the_same_references(self):

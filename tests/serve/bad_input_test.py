@@ -62,6 +62,7 @@ SAMPLING = [
     ("block_size", [0, 15, -2, 2**40, 1.5, "x", True]),
     ("anchor_size", [-2, 2**40, 1.5, "x", True]),
     ("window", [-2, 1025, 1.5, "x", True]),
+    ("overlap", [-1, 2**31, 1.5, "x", True]),
     ("allow_long", ["x", 1]),
 ]
 CHAT_ROWS = [
@@ -118,7 +119,7 @@ CONTEXT_ROWS = [
     ("messages", [[USER], 5]),
     ("name", [5, [], {}]),
     ("stream", ["x", 1]),
-    *[row for row in SAMPLING if row[0] in ("attention", "block_size", "anchor_size", "window", "allow_long")],
+    *[row for row in SAMPLING if row[0] in ("attention", "block_size", "anchor_size", "window", "overlap", "allow_long")],
 ]
 FILES_ROWS = [("files", ["x", 5, [], {}, [5], [{}], [{"name": "a"}], [{"text": "x"}], [{"name": 5, "text": "x"}],
                          [{"name": "a", "text": 5}]])]
@@ -145,7 +146,7 @@ ACCEPTED = [
     {"frequency_penalty": 2}, {"logprobs": True, "top_logprobs": 20}, {"logprobs": True, "top_logprobs": 0},
     {"logit_bias": {}}, {"user": "me", "metadata": {"a": "b"}, "store": False, "frob": [1]}, {"model": "gpt-4o"},
     {"tools": []}, {"response_format": {"type": "text"}},
-    {"block_size": -1, "anchor_size": -1, "window": -1}, {"window": 0}, {"attention": "auto"}, {"max_tokens": None, "max_completion_tokens": 1},
+    {"block_size": -1, "anchor_size": -1, "window": -1}, {"window": 0}, {"overlap": 0}, {"attention": "auto"}, {"max_tokens": None, "max_completion_tokens": 1},
     {name: None for name in ("temperature", "top_p", "n", "seed", "stop", "stream", "stream_options", "logprobs",
                              "top_logprobs", "response_format", "tools", "tool_choice", "logit_bias", "user")},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": "!"}]}]},

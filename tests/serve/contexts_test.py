@@ -12,7 +12,7 @@ TINY = bool(WRITE_TINY_GGUF)  # its words mean nothing
 N_LONG = 3000 if TINY else 7000
 WORDS = "harbour net ferry lamp stone river cloud bread glass wheel".split()
 FIELDS = {"id": str, "object": str, "created": int, "last_used": int, "tokens": int, "cached_tokens": int,
-          "attention": str, "block_size": int, "anchor_size": int, "window": int, "blocks": int, "bytes": int,
+          "attention": str, "block_size": int, "anchor_size": int, "window": int, "overlap": int, "blocks": int, "bytes": int,
           "encode_ms": (int, float), "name": (str, type(None))}
 CHAT = "/v1/chat/completions"
 TEMPLATE = 200 if TINY else 48  # tokens of the marks of a few turns, at most; the tiny model spells them out

@@ -189,14 +189,14 @@ class Store(Case):
 
     def test_contexts_of_others_are_there_too(self):
         made = self.server.post("/v1/contexts", {"text": self.text(), "name": "theirs", "attention": "star",
-                                                 "block_size": BLOCK, "window": 1}).json()
+                                                 "block_size": BLOCK, "window": 1, "overlap": 20}).json()
         self.page.open(self.server.url)
         self.page.wait("the row", lambda: len(self.page.all("#contexts .choice")) == 2)
         self.page.all("#contexts label")[1].click()
         self.assertEqual(self.page.text("subject"), "theirs")
         self.assertEqual(len(self.page.all(".tile")), made["blocks"])
-        self.assertEqual(self.page.text("window-note"), "each sees the block before it, too")
-        self.assertIn("the anchor; each sees the block before it, too",
+        self.assertEqual(self.page.text("window-note"), "each sees the 20 tokens and the block before it, too")
+        self.assertIn("the anchor; each sees the 20 tokens and the block before it, too",
                       self.page.by_id("tiles").get_attribute("aria-label"))
         self.page.set("max-tokens", "4")
         self.page.asked("Why?", 1)

@@ -79,12 +79,15 @@ TEST(ReadChatCall, PutsThePlanOverTheServersOwn) {
   defaults.plan.attention = Attention::kStar;
   defaults.plan.block_size = 64;
   defaults.plan.window = 2;
+  defaults.plan.overlap = 64;
   const auto plan_of = [&](const std::string& fields) {
     const ApiResult<Json> body = ParseBody("{" + std::string(kHi) + fields + "}");
     return std::get<ChatCall>(ReadChatCall(std::get<Json>(body), defaults)).common.plan;
   };
   EXPECT_EQ(plan_of("").window, 2);
   EXPECT_EQ(plan_of(R"(, "window": 0)").window, 0);
+  EXPECT_EQ(plan_of(R"(, "window": 0)").overlap, 64);
+  EXPECT_EQ(plan_of(R"(, "overlap": 0)").overlap, 0);
   EXPECT_EQ(plan_of(R"(, "window": 0)").block_size, 64);
   EXPECT_EQ(plan_of(R"(, "window": -1, "block_size": -1)").chosen_window(), 1);
   const PlanOptions dense = plan_of(R"(, "attention": "dense")");
@@ -158,6 +161,8 @@ TEST(ReadChatCall, NamesTheFieldThatIsWrong) {
       {"window", R"("window": -2)"},
       {"window", R"("window": 1025)"},
       {"window", R"("attention": "dense", "window": 1)"},
+      {"overlap", R"("overlap": -1)"},
+      {"overlap", R"("attention": "dense", "overlap": 1)"},
       {"context_id", R"("context_id": 7)"},
       {"question", R"("question": [])"},
   };

@@ -1,6 +1,6 @@
 // One tile for each block of the context; a tile fills as its tokens are processed.
 //
-// shape: {total, attention, block_size, anchor_size, window, blocks}, in tokens but for the window
+// shape: {total, attention, block_size, anchor_size, window, overlap, blocks}, in tokens but for the window
 // and the blocks, which are numbers of blocks. Dense attention has one tile. What belongs to the
 // anchor (the first anchor_size tokens) is amber, and so is the edge of each later block, which is
 // encoded behind it.
@@ -32,8 +32,10 @@ export function draw(next) {
 
 // What a block sees besides the anchor and itself.
 function seenBefore() {
-  if (!(shape.window > 0)) return "";
-  return `each sees the ${shape.window > 1 ? counted(shape.window, "block") : "block"} before it, too`;
+  const parts = [];
+  if (shape.overlap > 0) parts.push(counted(shape.overlap, "token"));
+  if (shape.window > 0) parts.push(shape.window > 1 ? counted(shape.window, "block") : "block");
+  return parts.length ? `each sees the ${parts.join(" and the ")} before it, too` : "";
 }
 
 function makeTile(first, whole, number) {
