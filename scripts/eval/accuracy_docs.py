@@ -15,7 +15,7 @@ ALL, ABOVE = "overall", "overall above 20"
 MEASURED = ["star L/4", "star L/8 window 1", "star L/8", "star L/16"]  # columns of the first table
 LINK = re.compile(r"^\| \[[^]]*\]\(benchmarks/([^/]+)/report\.md\) \|")
 SAME = "| the same, of the tasks that dense scores above 20 |"
-RULE = re.compile(r"^\| \**(?:star )?(L/\d+)(?:, (?:no window|window (\d+)))?(?:, anchor (L/\d+))?[^|]*\|")
+RULE = re.compile(r"^\| \**(?:star )?(L/\d+)(?:, (?:no window|window (\d+)))?(?:, overlap (\d+))?(?:, anchor (L/\d+))?[^|]*\|")
 README_ROWS = {"| dense: overall score |": "dense",
                "| kept of it: L/8 and a window of one block (`auto`) |": "star L/8 window 1",
                "| block L/4, the paper's |": "star L/4", "| block L/8 |": "star L/8", "| block L/16 |": "star L/16"}
@@ -67,8 +67,10 @@ def setting_of(line):
     found = RULE.match(line)
     if found is None:
         return None
-    size, window, anchor = found.groups()
-    return f"star {size}" + (f" anchor {anchor}" if anchor else "") + (f" window {window}" if window not in (None, "0") else "")
+    size, window, overlap, anchor = found.groups()
+    return (f"star {size}" + (f" anchor {anchor}" if anchor else "") +
+            (f" window {window}" if window not in (None, "0") else "") +
+            (f" overlap {overlap}" if overlap else ""))
 
 
 def bold_as(old, new):
