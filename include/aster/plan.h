@@ -86,8 +86,8 @@ PlanOptions ForHosts(PlanOptions options, int n_hosts);
 
 // Errors, kInvalidArgument: a block below kMinBlockSize or larger than the context, an anchor
 // larger than the context or negative, a negative window or overlap, star with less than one token.
-// kAuto never fails for a short context: it takes dense. Options that dense does not use (sizes and
-// a window with kDense, kRing or kLlama) are refused.
+// kAuto never fails for a short context: it takes dense. Options that dense does not use (sizes, a
+// window and an overlap with kDense, kRing or kLlama) are refused.
 Result<Plan> MakePlan(std::int64_t n_context, const PlanOptions& options);
 
 // Whether both let a token see the same keys, as far as both contexts reach: exact both, or star

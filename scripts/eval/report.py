@@ -88,7 +88,8 @@ def how():
             "`dense`: every token sees all earlier ones. `llama`: llama.cpp's own attention. "
             "`star L/4`: a token sees the anchor and its own block, of a quarter of the length; "
             "the anchor is as long as a block where its size is not said. A window of 1 lets it "
-            "see one block more, an overlap of 256 as many tokens. The query and the answer see the whole context.",
+            "see one block more, an overlap of 256 as many tokens. The query and the answer see the "
+            "whole context.",
             "A seam is where one block ends and the next begins. A reference's place is its first "
             "token where it first stands in the context.",
         ])

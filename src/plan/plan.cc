@@ -100,17 +100,16 @@ std::vector<KeyRange> Visible(std::int64_t anchor_size, std::int64_t seen_from,
 
 // Block by block, each cut into ubatches; a step never crosses the end of its block. It may cross
 // that of a larger anchor: whose block starts within the anchor sees all before it in any case.
-std::vector<Step> CutSteps(std::int64_t n_context, std::int64_t block_size,
-                           std::int64_t anchor_size, std::int64_t window, std::int64_t overlap,
-                           std::int64_t ubatch_size) {
+std::vector<Step> CutSteps(const Plan& plan, std::int64_t ubatch_size) {
   std::vector<Step> steps;
-  for (std::int64_t block = 0; block < n_context;) {
-    const std::int64_t block_end = block + std::min(block_size, n_context - block);
-    const std::int64_t first = block - std::min(window, block / block_size) * block_size;
-    const std::int64_t seen_from = first - std::min(overlap, first);
+  for (std::int64_t block = 0; block < plan.n_context;) {
+    const std::int64_t block_end = block + std::min(plan.block_size, plan.n_context - block);
+    const std::int64_t first =
+        block - std::min(plan.window, block / plan.block_size) * plan.block_size;
+    const std::int64_t seen_from = first - std::min(plan.overlap, first);
     for (std::int64_t begin = block; begin < block_end;) {
       const std::int64_t end = begin + std::min(ubatch_size, block_end - begin);
-      steps.push_back({{begin, end}, Visible(anchor_size, seen_from, begin)});
+      steps.push_back({{begin, end}, Visible(plan.anchor_size, seen_from, begin)});
       begin = end;
     }
     block = block_end;
@@ -127,26 +126,24 @@ Plan OneBlock(std::int64_t n_context, const PlanOptions& options, std::string re
   plan.n_context = n_context;
   plan.block_size = n_context;
   plan.n_blocks = n_context > 0 ? 1 : 0;
-  if (plan.attention != Attention::kLlama) {
-    plan.steps = CutSteps(n_context, n_context, 0, 0, 0, options.ubatch_size);
-  }
+  if (plan.attention != Attention::kLlama) plan.steps = CutSteps(plan, options.ubatch_size);
   plan.reason = std::move(reason);
   return plan;
 }
 
 // REQUIRES: 0 < block_size, anchor_size <= n_context.
 Plan Star(std::int64_t n_context, std::int64_t block_size, std::int64_t anchor_size,
-          std::int64_t window, std::int64_t overlap, std::int64_t ubatch_size) {
+          const PlanOptions& options) {
   const double n = static_cast<double>(n_context);
   Plan plan;
   plan.attention = Attention::kStar;
   plan.n_context = n_context;
   plan.block_size = block_size;
   plan.anchor_size = anchor_size;
-  plan.window = window;
-  plan.overlap = overlap;
+  plan.window = options.chosen_window();
+  plan.overlap = options.overlap;
   plan.n_blocks = CeilDiv(n_context, block_size);
-  plan.steps = CutSteps(n_context, block_size, anchor_size, window, overlap, ubatch_size);
+  plan.steps = CutSteps(plan, options.ubatch_size);
   plan.work_share = CausalPairs(plan.steps) / (n * (n + 1) / 2);
   return plan;
 }
@@ -163,8 +160,7 @@ Result<Plan> MakeStar(std::int64_t n_context, const PlanOptions& options) {
   const std::int64_t block_size = std::min(BlockSize(n_context, options), n_context);
   const std::int64_t anchor_size = options.anchor_size < 0 ? block_size : options.anchor_size;
   if (auto error = RefuseAnchor(anchor_size, n_context)) return *error;
-  return Star(n_context, block_size, anchor_size, options.chosen_window(), options.overlap,
-              options.ubatch_size);
+  return Star(n_context, block_size, anchor_size, options);
 }
 
 Result<Plan> MakeAuto(std::int64_t n_context, const PlanOptions& options) {

@@ -1,9 +1,9 @@
 // One tile for each block of the context; a tile fills as its tokens are processed.
 //
-// shape: {total, attention, block_size, anchor_size, window, overlap, blocks}, in tokens but for the window
-// and the blocks, which are numbers of blocks. Dense attention has one tile. What belongs to the
-// anchor (the first anchor_size tokens) is amber, and so is the edge of each later block, which is
-// encoded behind it.
+// shape: {total, attention, block_size, anchor_size, window, overlap, blocks}, in tokens but for
+// the window and the blocks, which are numbers of blocks. Dense attention has one tile. What
+// belongs to the anchor (the first anchor_size tokens) is amber, and so is the edge of each later
+// block, which is encoded behind it.
 
 import { count, counted } from "./format.js";
 import { byId, element } from "./page.js";
