@@ -60,6 +60,13 @@ class Ranks(Case):
         self.model = os.path.join(self.folder, "tiny.gguf")
         subprocess.run([WRITE_TINY_GGUF, "llama", self.model], check=True)
         self.long = self.file("long.txt", "".join(f"In year {i} the ferry was late. " for i in range(60)))
+        os.environ.setdefault("ASTER_ISA", self.kernels_in_f32())
+
+    def kernels_in_f32(self):
+        """The best of this CPU that do not round to bf16: see tests/support/f32_kernels.h."""
+        refused = aster(*self.ask(), env=environment(ASTER_ISA="none"))
+        usable = refused.err.strip().rpartition("expected ")[2].split(", ")
+        return next(name for name in usable if name not in ("amx", "avx512bf16"))
 
     def ask(self, *more):
         return ["ask", "-m", self.model, "-f", self.long, "-q", "Why?", *FLAGS, *more]

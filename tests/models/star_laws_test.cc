@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "models/compare.h"
+#include "support/f32_kernels.h"
 #include "support/tiny_gguf.h"
 
 namespace aster {
@@ -18,6 +19,7 @@ class StarLaws : public ::testing::Test {
     ForwardOptions options;
     options.n_threads = 2;
     options.ubatch_size = 64;
+    options.linear = ModelOptions::Linear::kGgml;  // one precision, whatever a step's length
     pass_ = std::move(*ForwardPass::Make(*model_, options));
     tokens_ = RandomTokens(kLength, model_->n_vocab(), 5);
   }

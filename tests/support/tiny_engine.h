@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "aster/model.h"
+#include "support/f32_kernels.h"
 
 namespace aster {
 
