@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <dnnl.hpp>
+#include <map>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "base/amx.h"
@@ -12,8 +14,11 @@
 namespace aster {
 namespace {
 
-// Shapes that are kept: a model has about five, each with a full and a last panel, and steps come
-// in two or three lengths.
+// Rows of one product. oneDNN compiles a product for each number of rows and keeps it, up to
+// 0.45 MB for each new length of a prompt; with these there are five for each shape of panel.
+constexpr std::int64_t kRowsAtOnce = 256;
+constexpr std::int64_t kRowStep = 64;
+// Products that are kept: a model has about seven shapes of panels.
 constexpr std::size_t kMostProducts = 64;
 
 // The tiles of every thread of the team, put back when this goes. oneDNN sets up its own.
@@ -54,8 +59,9 @@ struct Bf16Matmul::Impl {
   std::vector<float> dense;  // a result whose rows could not be written where they belong
 
   Product Make(std::int64_t n, std::int64_t count, std::int64_t k, std::int64_t out_stride) const;
-  void Run(const Product& product, const std::uint16_t* rows, const std::uint16_t* panel,
-           float* out);
+  const Product& Find(std::int64_t n, std::int64_t count, std::int64_t k, std::int64_t out_stride);
+  void Pack(const Product& product, const std::uint16_t* panel);
+  void Run(const Product& product, const std::uint16_t* rows, float* out);
 };
 
 Bf16Matmul::Product Bf16Matmul::Impl::Make(std::int64_t n, std::int64_t count, std::int64_t k,
@@ -80,20 +86,29 @@ Bf16Matmul::Product Bf16Matmul::Impl::Make(std::int64_t n, std::int64_t count, s
   return product;
 }
 
-void Bf16Matmul::Impl::Run(const Product& product, const std::uint16_t* rows,
-                           const std::uint16_t* panel, float* out) {
-  using dnnl::memory;
+const Bf16Matmul::Product& Bf16Matmul::Impl::Find(std::int64_t n, std::int64_t count,
+                                                  std::int64_t k, std::int64_t out_stride) {
+  const auto key = std::tuple(n, count, k, out_stride);
+  if (const auto at = products.find(key); at != products.end()) return at->second;
+  if (products.size() == kMostProducts) products.clear();
+  return products[key] = Make(n, count, k, out_stride);
+}
+
+// oneDNN's memory objects take pointers to what they only read, here and below.
+void Bf16Matmul::Impl::Pack(const Product& product, const std::uint16_t* panel) {
   if (!packed || packed.get_desc().get_size() < product.packed.get_size()) {
     packed = {};
-    packed = memory(product.packed, cpu);
+    packed = {product.packed, cpu};
   }
-  // oneDNN's memory objects take pointers to what they only read.
-  const memory from(product.panel, cpu, const_cast<std::uint16_t*>(panel));
-  const memory weights(product.packed, cpu, packed.get_data_handle());
-  product.pack.execute(stream, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, weights}});
+  const dnnl::memory from(product.panel, cpu, const_cast<std::uint16_t*>(panel));
+  const dnnl::memory to(product.packed, cpu, packed.get_data_handle());
+  product.pack.execute(stream, {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+}
+
+void Bf16Matmul::Impl::Run(const Product& product, const std::uint16_t* rows, float* out) {
   product.matmul.execute(stream,
                          {{DNNL_ARG_SRC, {product.rows, cpu, const_cast<std::uint16_t*>(rows)}},
-                          {DNNL_ARG_WEIGHTS, weights},
+                          {DNNL_ARG_WEIGHTS, {product.packed, cpu, packed.get_data_handle()}},
                           {DNNL_ARG_DST, {product.out, cpu, out}}});
   stream.wait();
 }
@@ -119,29 +134,38 @@ void Bf16Matmul::Release() {
   impl_->dense = {};
 }
 
-const Bf16Matmul::Product& Bf16Matmul::Find(std::int64_t n, std::int64_t count, std::int64_t k,
-                                            std::int64_t out_stride) {
-  const auto key = std::tuple(n, count, k, out_stride);
-  if (const auto at = impl_->products.find(key); at != impl_->products.end()) return at->second;
-  if (impl_->products.size() == kMostProducts) impl_->products.clear();
-  return impl_->products[key] = impl_->Make(n, count, k, out_stride);
+std::int64_t Bf16Matmul::PaddedRows(std::int64_t n) {
+  return (n + kRowStep - 1) / kRowStep * kRowStep;
 }
 
 void Bf16Matmul::Multiply(const std::uint16_t* rows, std::int64_t n, const std::uint16_t* panel,
                           std::int64_t count, std::int64_t k, float* out, std::int64_t out_stride) {
   const KeptTiles tiles;
-  const Product& product = Find(n, count, k, out_stride);
-  if (!product.is_plain_loop || out_stride == count) {
-    impl_->Run(product, rows, panel, out);
-    return;
-  }
-  // Not every version has a fast product whose rows lie apart.
-  std::vector<float>& dense = impl_->dense;
-  dense.resize(std::max(dense.size(), static_cast<std::size_t>(n * count)));
-  impl_->Run(Find(n, count, k, count), rows, panel, dense.data());
+  dnnl::memory::desc packed;
+  for (std::int64_t first = 0; first < n; first += kRowsAtOnce) {
+    const std::int64_t some = std::min(kRowsAtOnce, n - first);
+    const std::int64_t padded = PaddedRows(some);
+    // Only whole runs are written in place: padding would fall on other rows, and not every
+    // version of oneDNN has a fast product whose rows lie apart.
+    bool in_place = some == kRowsAtOnce;
+    const Product* product = &impl_->Find(padded, count, k, in_place ? out_stride : count);
+    if (in_place && product->is_plain_loop && out_stride != count) {
+      in_place = false;
+      product = &impl_->Find(padded, count, k, count);
+    }
+    if (first == 0 || product->packed != packed) impl_->Pack(*product, panel);
+    packed = product->packed;
+    if (in_place) {
+      impl_->Run(*product, rows + first * k, out + first * out_stride);
+      continue;
+    }
+    std::vector<float>& dense = impl_->dense;
+    dense.resize(std::max(dense.size(), static_cast<std::size_t>(padded * count)));
+    impl_->Run(*product, rows + first * k, dense.data());
 #pragma omp parallel for schedule(static)
-  for (std::int64_t row = 0; row < n; ++row) {
-    std::copy_n(dense.data() + row * count, count, out + row * out_stride);
+    for (std::int64_t row = 0; row < some; ++row) {
+      std::copy_n(dense.data() + row * count, count, out + (first + row) * out_stride);
+    }
   }
 }
 

@@ -2,9 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <tuple>
 
 namespace aster {
 
@@ -16,8 +14,12 @@ class Bf16Matmul {
   Bf16Matmul();
   ~Bf16Matmul();
 
-  // out [n, count], its rows out_stride apart = rows [n, k] x panel [count, k]^T, in f32. On the
-  // OpenMP threads of the caller, whose AMX tiles are left as they were. Throws dnnl::error.
+  // n, up to a whole number of the rows that are multiplied at once.
+  static std::int64_t PaddedRows(std::int64_t n);
+
+  // out [n, count], its rows out_stride apart = rows [n, k] x panel [count, k]^T, in f32. `rows`
+  // has PaddedRows(n) of them, of which those behind n are read and go nowhere. On the OpenMP
+  // threads of the caller, whose AMX tiles are left as they were. Throws dnnl::error.
   void Multiply(const std::uint16_t* rows, std::int64_t n, const std::uint16_t* panel,
                 std::int64_t count, std::int64_t k, float* out, std::int64_t out_stride);
   // Gives the memory of packed panels back.
@@ -26,7 +28,6 @@ class Bf16Matmul {
  private:
   struct Product;  // of one shape
   struct Impl;
-  const Product& Find(std::int64_t n, std::int64_t count, std::int64_t k, std::int64_t out_stride);
 
   std::unique_ptr<Impl> impl_;
 };

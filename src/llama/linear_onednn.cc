@@ -152,7 +152,9 @@ class OneDnnLinear : public LinearLayers {
   std::string ComputeInBf16(ggml_tensor* op) {
     const std::int64_t k = op->src[0]->ne[0], m = op->src[0]->ne[1], n = op->src[1]->ne[1];
     const auto* given = static_cast<const float*>(op->src[1]->data);
-    auto* const rows = rows_.Hold<std::uint16_t>(n * k);
+    const std::int64_t padded = Bf16Matmul::PaddedRows(n);
+    auto* const rows = rows_.Hold<std::uint16_t>(padded * k);
+    std::fill(rows + n * k, rows + padded * k, std::uint16_t{0});
 #pragma omp parallel for num_threads(options_.n_threads) schedule(static)
     for (std::int64_t row = 0; row < n; ++row) ToBf16(given + row * k, rows + row * k, k);
     auto* const out = static_cast<float*>(op->data);
