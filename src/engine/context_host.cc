@@ -183,7 +183,7 @@ class HostLoop {
       held.store->LetGo(0, held.tokens.front().begin);  // the anchor, which another host holds
       contexts_[request.context] = std::move(held);
     }
-    return TellProgress(Kind::kDone, request.context, n_done);
+    return TellProgress(encoded ? Kind::kDone : Kind::kStopped, request.context, n_done);
   }
 
   // While a context is encoded nothing but a stop can come.

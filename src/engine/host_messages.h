@@ -19,7 +19,7 @@ enum class Kind : std::uint32_t {
   kProgress = 2,  // context host: Progress
   kDone = 3,      // context host: Progress, all encoded
   kFailed = 4,    // context host: text
-  kStop = 5,      // query host: ContextId; answered by kDone or kFailed
+  kStop = 5,      // query host: ContextId; answered by kStopped, kDone or kFailed
   kAttend = 6,    // query host: AttendRequest, then q [n_tokens, n_heads, head_dim]
   // context host: out [n_tokens, n_heads, head_dim_v] in f32 or bf16, lse [n_tokens, n_heads] in
   // f32
@@ -28,10 +28,13 @@ enum class Kind : std::uint32_t {
   kEnd = 9,     // query host: nothing
   kPing = 10,   // query host: anything
   kPong = 11,   // context host: nothing
+  // context host: Progress, not all encoded: it was told to stop, or the host was that its keys
+  // come from
+  kStopped = 12,
 };
 
 // Another number after every change of a message; read before anything else of a request.
-constexpr std::uint32_t kProtocol = 0x41530002;
+constexpr std::uint32_t kProtocol = 0x41530003;
 
 // What must be alike on all hosts.
 struct ModelFacts {

@@ -101,7 +101,9 @@ Status RemoteContext::Begin(std::span<const Token> tokens, const Plan& plan,
     writer.PutAll(tokens);
     const Status sent = hosts_->group->Send(rank, Channel::kTalk, message_);
     if (!sent) return WorldError("while encoding, " + sent.error().message);
-    others_[static_cast<std::size_t>(rank)].held = share.held;
+    Other& other = others_[static_cast<std::size_t>(rank)];
+    other.held = share.held;
+    other.previous = neighbours.previous;
   }
   return Ok();
 }
@@ -167,8 +169,8 @@ Status RemoteContext::EncodeOwn(std::span<const Token> tokens, const Plan& plan,
   return is_ours ? encoded : Status(FirstReason(encoded.error()));
 }
 
-// Keys that do not come may be missing for a host further away, of which the one before this has
-// something to tell, now or in a moment.
+// Keys or words that do not come may be missing for a host further away, of which the one that
+// waits for it has something to tell, now or in a moment.
 Error RemoteContext::FirstReason(const Error& seen) {
   broken_ = true;
   const auto end = Clock::now() + std::min(hosts_->patience / 4, Patience(1));
@@ -201,19 +203,25 @@ Status RemoteContext::TellToStop() {
 Status RemoteContext::Hear(int rank, const Progress& progress) {
   Result<Bytes> message = hosts_->Hear(rank);
   broken_ = true;  // unless all is well
-  if (!message) return WorldError("while encoding, " + message.error().message);
+  if (!message) return FirstReason(message.error());
   Reader reader(*message);
   const Kind kind = KindOf(&reader);
   if (kind == Kind::kFailed) return Failed(rank, reader.Text());
   HostProgress heard;
-  const bool known = kind == Kind::kProgress || kind == Kind::kDone;
+  const bool is_last = kind == Kind::kDone || kind == Kind::kStopped;
+  const bool known = kind == Kind::kProgress || is_last;
   if (!known || !reader.Take(&heard) || reader.left() > 0 || heard.context != id_) {
     return Garbled(rank, "expected how far its part is");
   }
-  broken_ = false;
   Other& other = others_[static_cast<std::size_t>(rank)];
+  if (kind == Kind::kStopped && !told_to_stop_) {
+    return WorldError("while encoding, rank " + std::to_string(rank) +
+                      " stopped for want of the keys of rank " + std::to_string(other.previous) +
+                      ", and nobody had told them to");
+  }
+  broken_ = false;
   other.n_done = heard.n_done;
-  other.is_done = kind == Kind::kDone;
+  other.is_done = is_last;
   std::int64_t n_done = 0;
   for (const Other& each : others_) n_done += each.n_done;
   progress.on_others(n_done);

@@ -101,7 +101,8 @@ class RemoteContext : public OtherKeys {
   struct Other {
     std::vector<KeyRange> held;
     std::int64_t n_done = 0;
-    bool is_done = false;
+    bool is_done = false;  // has encoded all, or stopped
+    int previous = -1;     // rank that its keys come from, if any does
   };
   std::vector<Other> others_;  // by rank; of the query host itself, nothing
   std::vector<int> asked_;     // ranks whose answer is on its way

@@ -67,7 +67,7 @@ class Route : public KeyRoute {
     const Bytes& bytes = **message;
     if (IsEnd(bytes)) {
       heard_end_ = true;
-      return Cancelled("the host before has stopped");
+      return Cancelled("rank " + std::to_string(neighbours_.previous) + " has stopped");
     }
     const bool fits = bytes.size() == sizeof expected + expected.n_bytes;
     if (!fits || !(HeaderOf(bytes) == expected)) {

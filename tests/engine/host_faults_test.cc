@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <thread>
 #include <vector>
@@ -271,17 +272,20 @@ TEST_F(BadRequestTest, ToAttendIsRefusedWithAReason) {
   }
 }
 
-// A context host that does as it is told up to its nth message, and then something else.
+// A context host that does as it is told up to its nth message, of all or of a channel, and then
+// something else.
 enum class Fault { kLeaves, kGarbles, kDrops, kFallsSilent, kDelays };
 
 class FaultyGroup : public Group {
  public:
-  FaultyGroup(std::unique_ptr<Group> group, Fault fault, int at, unsigned seed)
-      : group_(std::move(group)), fault_(fault), left_(at), random_(seed) {}
+  FaultyGroup(std::unique_ptr<Group> group, Fault fault, int at, unsigned seed,
+              std::optional<Channel> channel = {})
+      : group_(std::move(group)), fault_(fault), channel_(channel), left_(at), random_(seed) {}
 
   int rank() const override { return group_->rank(); }
   int size() const override { return group_->size(); }
   Status Send(int to, Channel channel, std::span<const std::byte> message) override {
+    if (channel_.value_or(channel) != channel) return group_->Send(to, channel, message);
     const int left = left_--;
     if (left > 0) return group_->Send(to, channel, message);
     switch (fault_) {
@@ -313,61 +317,85 @@ class FaultyGroup : public Group {
 
  private:
   std::unique_ptr<Group> group_;
-  Fault fault_;
+  const Fault fault_;
+  const std::optional<Channel> channel_;
   std::atomic<int> left_;
   std::mutex mutex_;
   std::minstd_rand random_;
 };
 
-// Rank 1 of three fails at its nth message. The query host ends with an error that names it, and
-// every rank ends.
+// Three hosts of which rank 1 is faulty: what encoding and asking failed with, if they did. Every
+// rank ends.
+std::string WhyItFails(const std::string& model_path, const Way& way, Fault fault, int at,
+                       unsigned seed, std::optional<Channel> channel = {}) {
+  std::vector<std::unique_ptr<Group>> groups = MakeLocalGroup(3);
+  groups[1] = std::make_unique<FaultyGroup>(std::move(groups[1]), fault, at, seed, channel);
+  std::vector<std::jthread> ranks;
+  for (const std::size_t rank : {1, 2}) {
+    ranks.emplace_back([&, rank] {
+      Model model = MustLoadTiny(model_path);
+      static_cast<void>(internal::ServeHost(model, *groups[rank], Patience(1)));
+      groups[rank].reset();
+    });
+  }
+  auto hosts = std::make_shared<HostTeam>();
+  hosts->group = groups[0].get();
+  hosts->patience = Patience(1);
+  hosts->options.anchor = way.anchor;
+  if (hosts->options.anchor == AnchorFrom::kAuto) hosts->options.anchor = AnchorFrom::kRecompute;
+  Model model = MustLoadTiny(model_path);
+  HostTeam::Join(model, hosts);
+  std::string why;
+  {
+    Result<Context> context = Context::Encode(model, SomeTokens(300), way.options);
+    if (!context) why = context.error().message;
+    for (int i = 0; context && why.empty() && i < 3; ++i) {
+      const Result<Answer> answer = context->Ask(std::vector<Token>{20, 30}, Greedy(20));
+      if (!answer) why = answer.error().message;
+    }
+  }
+  static_cast<void>(hosts->End());
+  groups[0].reset();
+  return why;
+}
+
 TEST_F(HostFaultsTest, AHostThatFailsIsNamedAndNothingHangs) {
   const unsigned seed = std::random_device{}();
   std::printf("seed of the faults: %u\n", seed);
-  const std::vector<Token> tokens = SomeTokens(300);
   for (const Way& way : Ways()) {
     for (const Fault fault :
          {Fault::kLeaves, Fault::kGarbles, Fault::kDrops, Fault::kFallsSilent, Fault::kDelays}) {
       for (const int at : {0, 3, 7, 30}) {
         SCOPED_TRACE(std::string(way.name) + ", fault " + std::to_string(static_cast<int>(fault)) +
                      " at message " + std::to_string(at) + ", seed " + std::to_string(seed));
-        std::vector<std::unique_ptr<Group>> groups = MakeLocalGroup(3);
-        groups[1] = std::make_unique<FaultyGroup>(std::move(groups[1]), fault, at, seed);
-        std::vector<std::jthread> ranks;
-        for (const std::size_t rank : {1, 2}) {
-          ranks.emplace_back([&, rank] {
-            Model model = MustLoadTiny(file_.path());
-            static_cast<void>(internal::ServeHost(model, *groups[rank], Patience(1)));
-            groups[rank].reset();
-          });
-        }
-        auto hosts = std::make_shared<HostTeam>();
-        hosts->group = groups[0].get();
-        hosts->patience = Patience(1);
-        hosts->options.anchor = way.anchor;
-        if (hosts->options.anchor == AnchorFrom::kAuto) {
-          hosts->options.anchor = AnchorFrom::kRecompute;
-        }
-        Model model = MustLoadTiny(file_.path());
-        HostTeam::Join(model, hosts);
-        std::string why;
-        {
-          Result<Context> context = Context::Encode(model, tokens, way.options);
-          if (!context) why = context.error().message;
-          // A dropped line of progress is no harm to anybody.
-          for (int i = 0; context && why.empty() && i < 3; ++i) {
-            const Result<Answer> answer = context->Ask(std::vector<Token>{20, 30}, Greedy(20));
-            if (!answer) why = answer.error().message;
-          }
-        }
+        const std::string why = WhyItFails(file_.path(), way, fault, at, seed);
+        // A dropped line of progress is no harm to anybody.
         const bool may_pass = fault == Fault::kDelays || fault == Fault::kDrops;
         if (!may_pass || !why.empty()) {
           EXPECT_NE(why.find("rank 1"), std::string::npos) << why;
         }
-        static_cast<void>(hosts->End());
-        groups[0].reset();
       }
     }
+  }
+}
+
+// Of each layer, and at last the word that this was all.
+TEST_F(HostFaultsTest, KeysThatGetLostAreMissedWhileEncoding) {
+  for (const Way& way : Ways()) {
+    if (way.anchor == AnchorFrom::kRecompute) continue;  // no keys travel
+    const int most = 3 * TinyModel{}.n_layers;           // messages with keys
+    int at = 0;
+    while (at <= most) {
+      SCOPED_TRACE(std::string(way.name) + ", message " + std::to_string(at));
+      const std::string why = WhyItFails(file_.path(), way, Fault::kDrops, at, 0, Channel::kKeys);
+      if (why.empty()) break;  // there are no more
+      EXPECT_NE(why.find("rank 1"), std::string::npos) << why;
+      EXPECT_EQ(why.find("answering"), std::string::npos) << why;
+      EXPECT_EQ(why.find("a context that is not here"), std::string::npos) << why;
+      ++at;
+    }
+    EXPECT_GE(at, TinyModel{}.n_layers) << way.name;
+    EXPECT_LE(at, most) << way.name;
   }
 }
 
