@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 
 import matplotlib
 import report_layout as layout
@@ -137,7 +138,7 @@ def heat(figure, theme, data):
         axes.tick_params(length=0, labelbottom=True)
         for side in axes.spines.values():
             side.set_visible(False)
-        axes.set_title(name.replace(" anchor", "\nanchor"), fontsize=10)
+        axes.set_title(re.sub(" (?=anchor|window|overlap)", "\n", name), fontsize=10)
     for axes in grid[:, 0]:
         axes.set_ylabel("depth in the context")
     figure.supxlabel("length, tokens", fontsize=10, color=theme["ink"])
