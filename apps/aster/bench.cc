@@ -104,7 +104,7 @@ class Bench {
     const bool is_star = one.plan.attention == Attention::kStar;
     const std::int64_t block_size = one.plan.block_size > 0 || !is_star
                                         ? one.plan.block_size
-                                        : AutoBlockSize(one.n_context(), one.plan.chosen_window());
+                                        : AutoBlockSize(one.n_context(), one.plan);
     if (block_size > one.n_context() || (is_star && block_size == one.n_context())) {
       one.plan = {.attention = Attention::kDense, .ubatch_size = one.plan.ubatch_size};
     }

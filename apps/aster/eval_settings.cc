@@ -19,8 +19,10 @@ std::string NameOf(const EvalSetting& setting) {
 }
 
 // What an automatic window is going to be, so that one plan has one name.
-std::int64_t WindowOf(const SizeOption& block, std::int64_t window, int n_hosts) {
+std::int64_t WindowOf(const SizeOption& block, std::int64_t window, std::int64_t overlap,
+                      int n_hosts) {
   PlanOptions plan;
+  plan.overlap = overlap;
   plan.block_size = block.text == "auto" ? 0 : kMinBlockSize;
   plan.window = window;
   return ForHosts(plan, n_hosts).chosen_window();
@@ -62,8 +64,8 @@ std::vector<EvalSetting> MakeSettings(const EvalOptions& options, int n_hosts) {
       for (const SizeOption& anchor : options.anchor_sizes) {
         for (const std::int64_t window : options.windows) {
           for (const std::int64_t overlap : options.overlaps) {
-            EvalSetting setting{"",     attention, block, anchor, WindowOf(block, window, n_hosts),
-                                overlap};
+            const std::int64_t chosen = WindowOf(block, window, overlap, n_hosts);
+            EvalSetting setting{"", attention, block, anchor, chosen, overlap};
             setting.name = NameOf(setting);
             add(setting);
           }

@@ -135,8 +135,8 @@ Reader<std::int64_t> ReadWindow() { return OrAuto(kAutoWindow, TokenCount(0, kMo
 void AddWindowFlag(CLI::App& app, Options& options) {
   AddValue(app, "--window", "N",
            "Earlier blocks that each block of star sees besides; auto:\n"
-           "1 where the block size is auto and there is one host,\n"
-           "else 0, as in the paper. Default: auto.",
+           "1 where the block size is auto, there is one host and no\n"
+           "overlap, else 0, as in the paper. Default: auto.",
            "a whole number from 0 to 1024, or auto", Into(options.plan.window, ReadWindow()));
   AddValue(app, "--overlap", "N", "Tokens right before those that it sees too. Default: 0.",
            kTokens, Into(options.plan.overlap, TokenCount(0)));
@@ -380,7 +380,7 @@ void AddPlanFlags(CLI::App& app, Options& options, const std::string& more,
   AddValue(app, "--block-size", "N",
            "Tokens in a block, at least 16: 4096 or 4K, or auto: an\n"
            "eighth of the context, from 512 to 32K; a quarter, from\n"
-           "1K, where there is no window. Default: auto.",
+           "1K, with no window and no overlap. Default: auto.",
            std::string(kTokens) + ", at least " + std::to_string(kMinBlockSize) + ", or auto",
            Into(options.plan.block_size, OrAuto(0, TokenCount(kMinBlockSize))));
   AddWindowFlag(app, options);
@@ -448,7 +448,8 @@ void AddEvalFlags(CLI::App& app, Options& options) {
            Into(eval.anchor_sizes, List(OrPart(OrAuto(-1, TokenCount(0))))));
   AddValue(app, "--window", "N,...",
            "Of star: earlier blocks that each block sees; auto: 1 where\n"
-           "the block size is auto, else 0. Default: auto.",
+           "the block size is auto and there is no overlap, else 0.\n"
+           "Default: auto.",
            "whole numbers from 0 to 1024, or auto", Into(eval.windows, List(ReadWindow())));
   AddValue(app, "--overlap", "N,...",
            "Of star: tokens right before those that each block sees,\n"

@@ -54,10 +54,10 @@ struct PlanOptions {
   std::int64_t overlap = 0;           // tokens right before those that it sees, too
   std::int64_t ubatch_size = 512;     // most tokens in one step, >= 1
 
-  // `auto` is a window of 1 where the block size is auto, too; who names a block size gets the
-  // paper's star.
+  // `auto` is a window of 1 where the block size is auto, too, and no overlap takes its place; who
+  // names a block size gets the paper's star.
   std::int64_t chosen_window() const {
-    return window != kAutoWindow ? window : block_size == 0 ? 1 : 0;
+    return window != kAutoWindow ? window : block_size == 0 && overlap == 0 ? 1 : 0;
   }
 };
 
@@ -76,9 +76,9 @@ struct Plan {
   std::string reason;            // why auto chose as it did; empty when the caller chose
 };
 
-// With a window: an eighth of the context, from 512 tokens; without one the paper's quarter, from
-// 1024. Both are rounded up to a multiple of 256 and at most 32768.
-std::int64_t AutoBlockSize(std::int64_t n_context, std::int64_t window);
+// With a window or an overlap: an eighth of the context, from 512 tokens; with neither the paper's
+// quarter, from 1024. Both are rounded up to a multiple of 256 and at most 32768.
+std::int64_t AutoBlockSize(std::int64_t n_context, const PlanOptions& options);
 
 // The options with what auto means on so many hosts: several have no window, since a block would
 // need keys that another host is still computing.

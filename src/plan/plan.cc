@@ -36,8 +36,7 @@ std::string Percent(double share) { return std::to_string(std::lround(share * 10
 std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0); }
 
 std::int64_t BlockSize(std::int64_t n_context, const PlanOptions& options) {
-  return options.block_size == 0 ? AutoBlockSize(n_context, options.chosen_window())
-                                 : options.block_size;
+  return options.block_size == 0 ? AutoBlockSize(n_context, options) : options.block_size;
 }
 
 // What can be said of the sizes without looking at the context.
@@ -202,9 +201,10 @@ Result<Attention> ParseAttention(std::string_view name) {
                          ": expected auto, dense, star, ring or llama");
 }
 
-std::int64_t AutoBlockSize(std::int64_t n_context, std::int64_t window) {
+std::int64_t AutoBlockSize(std::int64_t n_context, const PlanOptions& options) {
   constexpr std::int64_t kUnit = 256, kMost = 32768;
-  const std::int64_t parts = window > 0 ? 8 : 4, least = window > 0 ? 512 : 1024;
+  const bool sees_before = options.chosen_window() > 0 || options.overlap > 0;
+  const std::int64_t parts = sees_before ? 8 : 4, least = sees_before ? 512 : 1024;
   const std::int64_t part = CeilDiv(std::max<std::int64_t>(n_context, 0), parts * kUnit) * kUnit;
   return std::clamp(part, least, kMost);
 }

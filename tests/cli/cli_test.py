@@ -208,6 +208,7 @@ class Streams(Case):
             (["--block-size", "1K", "--window", "1"], "as seen on 2 small models at 4K to 16K$"),
             (["--block-size", "500", "--window", "1"], "as seen on 1 small model at 4K$"),
             ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 16K$"),
+            (["--overlap", "256"], r"blocks of 768, anchor 768, overlap 256, \d+ % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 8K$"),
             (["--window", "0"], r"blocks of 1,280, anchor 1,280, \d+ % .*; expect "),
             (["--block-size", "768", "--window", "2"], "not measured$"),
             (["--block-size", "1K", "--overlap", "100"], r"anchor 1,024, overlap 100, .* not measured$"),

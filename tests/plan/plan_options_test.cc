@@ -118,17 +118,21 @@ TEST(AutoBlockSize, IsAQuarterOfTheContextInStepsOf256WithinItsBounds) {
       {8000, 2048},     {8192, 2048},   {8193, 2304},    {131072, 32768}, {131073, 32768},
       {1 << 20, 32768}, {kHuge, 32768}, {130048, 32512},
   };
-  for (const auto& c : cases) EXPECT_EQ(AutoBlockSize(c.n_context, 0), c.block_size) << c.n_context;
+  for (const auto& c : cases) {
+    EXPECT_EQ(AutoBlockSize(c.n_context, {.window = 0}), c.block_size) << c.n_context;
+  }
 }
 
-TEST(AutoBlockSize, IsAnEighthWithAWindow) {
+TEST(AutoBlockSize, IsAnEighthWithAWindowOrAnOverlap) {
   const AutoSize cases[] = {
       {0, 512},     {1, 512},        {4096, 512},     {4097, 768},    {8192, 1024},
       {8193, 1280}, {262144, 32768}, {262145, 32768}, {kHuge, 32768}, {260096, 32512},
   };
   for (const auto& c : cases) {
-    for (const std::int64_t window : {1, 2}) {
-      EXPECT_EQ(AutoBlockSize(c.n_context, window), c.block_size) << c.n_context;
+    for (const PlanOptions& options :
+         {PlanOptions{}, PlanOptions{.window = 1}, PlanOptions{.window = 2},
+          PlanOptions{.overlap = 1}, PlanOptions{.window = 0, .overlap = 256}}) {
+      EXPECT_EQ(AutoBlockSize(c.n_context, options), c.block_size) << c.n_context;
     }
   }
 }
@@ -143,6 +147,8 @@ TEST(MakePlan, AutoBlocksHaveAWindowOfOneAndGivenBlocksNone) {
       {{.attention = Attention::kStar, .anchor_size = 16}, 1024, 1},
       {{.attention = Attention::kStar, .window = 0}, 2048, 0},
       {{.attention = Attention::kStar, .window = 2}, 1024, 2},
+      {{.attention = Attention::kStar, .overlap = 256}, 1024, 0},
+      {{.attention = Attention::kStar, .window = 1, .overlap = 256}, 1024, 1},
       {{.attention = Attention::kStar, .block_size = 1024}, 1024, 0},
       {{.attention = Attention::kStar, .block_size = 1024, .window = 1}, 1024, 1},
   };
