@@ -24,7 +24,8 @@ else()
   target_include_directories(aster_openmp INTERFACE ${PROJECT_SOURCE_DIR}/cmake/no_openmp)
 endif()
 
-# MPI, as MPI::MPI_CXX; without its C++ bindings, which were dropped from MPI long ago.
+# MPI, as MPI::MPI_CXX: look at MPI_CXX_FOUND, since the target is there, but empty, without MPI too. Its
+# C++ bindings are left out: they were dropped from MPI long ago.
 if(ASTER_MPI)
   set(MPI_CXX_SKIP_MPICXX ON)
   find_package(MPI QUIET COMPONENTS CXX)
