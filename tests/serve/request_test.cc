@@ -89,7 +89,8 @@ TEST(ReadChatCall, PutsThePlanOverTheServersOwn) {
   EXPECT_EQ(plan_of(R"(, "window": 0)").overlap, 64);
   EXPECT_EQ(plan_of(R"(, "overlap": 0)").overlap, 0);
   EXPECT_EQ(plan_of(R"(, "window": 0)").block_size, 64);
-  EXPECT_EQ(plan_of(R"(, "window": -1, "block_size": -1)").chosen_window(), 1);
+  EXPECT_EQ(plan_of(R"(, "window": -1, "block_size": -1)").chosen_window(), 0);
+  EXPECT_EQ(plan_of(R"(, "window": -1, "block_size": -1, "overlap": 0)").chosen_window(), 1);
   const PlanOptions dense = plan_of(R"(, "attention": "dense")");
   EXPECT_EQ(dense.block_size, 0);
   EXPECT_TRUE(MakePlan(1000, dense).ok());
