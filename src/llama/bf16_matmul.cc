@@ -49,6 +49,7 @@ struct Bf16Matmul::Product {
   dnnl::matmul matmul;
   dnnl::reorder pack;
   bool is_plain_loop = false;  // oneDNN has nothing fast for it
+  bool is_brgemm = false;      // it has its fastest
 };
 
 struct Bf16Matmul::Impl {
@@ -82,7 +83,9 @@ Bf16Matmul::Product Bf16Matmul::Impl::Make(std::int64_t n, std::int64_t count, s
   product.matmul = dnnl::matmul(matmul);
   product.pack =
       dnnl::reorder(dnnl::reorder::primitive_desc(cpu, product.panel, cpu, product.packed));
-  product.is_plain_loop = std::string_view(matmul.impl_info_str()).starts_with("ref");
+  const std::string_view name = matmul.impl_info_str();
+  product.is_plain_loop = name.starts_with("ref");
+  product.is_brgemm = name.starts_with("brg");
   return product;
 }
 
@@ -149,7 +152,7 @@ void Bf16Matmul::Multiply(const std::uint16_t* rows, std::int64_t n, const std::
     // version of oneDNN has a fast product whose rows lie apart.
     bool in_place = some == kRowsAtOnce;
     const Product* product = &impl_->Find(padded, count, k, in_place ? out_stride : count);
-    if (in_place && product->is_plain_loop && out_stride != count) {
+    if (in_place && !product->is_brgemm && out_stride != count) {
       in_place = false;
       product = &impl_->Find(padded, count, k, count);
     }
