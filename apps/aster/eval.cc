@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <ctime>
 #include <filesystem>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include "aster/context.h"
@@ -19,11 +17,10 @@
 #include "eval/fingerprint.h"
 #include "eval/predictions.h"
 #include "eval/samples.h"
-#include "eval/summary.h"
 #include "eval/tasks.h"
+#include "eval_folder.h"
 #include "eval_settings.h"
 #include "numbers.h"
-#include "output.h"
 #include "prediction_log.h"
 #include "progress_view.h"
 #include "report.h"
@@ -52,7 +49,29 @@ struct Work {
   const SharedContext* context = nullptr;
   const EvalSetting* setting = nullptr;
   PlanOptions plan;
-  double cost = 0;  // in tokens through the linear layers
+  std::int64_t n_tokens = 0;  // to encode
+  double cost = 0;            // in tokens through the linear layers
+};
+
+// The first context of a sample, kept while its other settings are run: what their plans encode
+// alike they take over, and its time with it.
+struct FirstOfSample {
+  Context context;
+  std::vector<Progress> steps;
+
+  // What the first n tokens took.
+  double Seconds(std::int64_t n) const {
+    Progress before;
+    for (const Progress& step : steps) {
+      if (step.n_done >= n) {
+        const double share = static_cast<double>(n - before.n_done) /
+                             static_cast<double>(step.n_done - before.n_done);
+        return before.seconds + share * (step.seconds - before.seconds);
+      }
+      before = step;
+    }
+    return before.seconds;
+  }
 };
 
 // A million pairs of attention take about as long as 123 tokens in linear layers (Qwen2.5-0.5B and
@@ -100,7 +119,7 @@ class Evaluation {
     for (const Work& work : work_) {
       if (Status done = Do(work); !done) return Stopped(done.error());
       done_cost_ += work.cost;
-      done_tokens_ += std::ssize(work.context->tokens);
+      done_tokens_ += work.n_tokens;
     }
     return 0;
   }
@@ -168,16 +187,19 @@ class Evaluation {
     for (std::size_t i = 0; i < n_most; ++i) {
       for (const auto& contexts : contexts_) {
         if (i >= contexts.size()) continue;
+        std::optional<Plan> first;
         for (const EvalSetting& setting : settings_) {
-          if (Status added = AddWork(contexts[i], setting); !added) return added;
+          if (Status added = AddWork(contexts[i], setting, &first); !added) return added;
         }
       }
     }
     return Ok();
   }
 
-  Status AddWork(const SharedContext& context, const EvalSetting& setting) {
-    Work work{&context, &setting, {}, 0};
+  // first: the plan of the context's first work that others take over from.
+  Status AddWork(const SharedContext& context, const EvalSetting& setting,
+                 std::optional<Plan>* first) {
+    Work work{&context, &setting};
     const std::int64_t n_context = std::ssize(context.tokens);
     work.plan = ForHosts(setting.PlanFor(n_context, context.length), hosts_.size());
     work.plan.ubatch_size = model_.ubatch_size();
@@ -194,12 +216,25 @@ class Evaluation {
       work.cost += kTokensOfAnswer * question.sample->max_new_tokens;
     }
     if (all_done) return Ok();
+    std::int64_t n_there = 0;
+    if (MayLend(work)) {
+      if (*first) n_there = std::min(DenseExtent(**first), DenseExtent(*plan));
+      if (!*first) *first = *plan;
+    }
+    const auto seen_alike = static_cast<double>(n_there);
     const auto n = static_cast<double>(n_context);
-    work.cost += n + plan->work_share * n * (n + 1) / 2 / kPairsOfToken;
+    const double pairs = plan->work_share * n * (n + 1) / 2 - seen_alike * (seen_alike + 1) / 2;
+    work.n_tokens = n_context - n_there;
+    work.cost += static_cast<double>(work.n_tokens) + pairs / kPairsOfToken;
     total_cost_ += work.cost;
-    total_tokens_ += n_context;
+    total_tokens_ += work.n_tokens;
     work_.push_back(work);
     return Ok();
+  }
+
+  // Whether its keys are all in this process's store.
+  bool MayLend(const Work& work) const {
+    return work.plan.attention != Attention::kLlama && hosts_.size() == 1;
   }
 
   void SayWhatIsAhead(const std::vector<std::vector<Sample>>& files) const {
@@ -239,7 +274,9 @@ class Evaluation {
   }
 
   Status Do(const Work& work) {
-    Result<Context> context = Encode(work);
+    if (first_ && first_of_ != work.context) first_.reset();
+    std::vector<Progress> steps;
+    Result<Context> context = Encode(work, &steps);
     if (!context) return context.error();
     for (const auto& question : work.context->questions) {
       Prediction prediction = Begin(work, *question.sample);
@@ -251,12 +288,17 @@ class Evaluation {
       Say(prediction);
       if (Status written = log_.Append(std::move(prediction)); !written) return written;
     }
+    if (!first_ && MayLend(work)) {
+      first_ = FirstOfSample{std::move(*context), std::move(steps)};
+      first_of_ = work.context;
+    }
     return Ok();
   }
 
-  Result<Context> Encode(const Work& work) {
+  Result<Context> Encode(const Work& work, std::vector<Progress>* steps) {
     EncodeOptions encode;
     encode.plan = work.plan;
+    encode.start = first_ && MayLend(work) ? &first_->context : nullptr;
     encode.stop = work_token_.token();
     encode.allow_long = options_.allow_long;
     encode.reserve_tokens = 0;
@@ -264,7 +306,8 @@ class Evaluation {
       encode.reserve_tokens = std::max(
           encode.reserve_tokens, std::ssize(question.tokens) + question.sample->max_new_tokens);
     }
-    encode.on_progress = [&](const Progress& progress) {
+    encode.on_progress = [&, steps](const Progress& progress) {
+      steps->push_back(progress);
       const double share =
           static_cast<double>(progress.n_done) / static_cast<double>(progress.n_total);
       const double cost = done_cost_ + share * work.cost;
@@ -296,7 +339,9 @@ class Evaluation {
     p->reference_at = FindReferences(context, p->references);
     p->text = answer.text;
     p->finish = FinishName(answer.finish);
+    p->n_taken_over = context.n_taken_over();
     p->encode_seconds = context.encode_seconds();
+    if (p->n_taken_over > 0) p->encode_seconds += first_->Seconds(p->n_taken_over);
     p->query_seconds = answer.query_seconds;
     p->decode_seconds = answer.decode_seconds;
     p->machine = machine_;
@@ -339,6 +384,8 @@ class Evaluation {
   PredictionLog& log_;
   std::vector<std::vector<SharedContext>> contexts_;  // of each file
   std::vector<Work> work_;
+  std::optional<FirstOfSample> first_;
+  const SharedContext* first_of_ = nullptr;
   Interruptible work_token_;
   ProgressView view_{options_.progress};
   const Clock::time_point start_ = Clock::now();
@@ -377,25 +424,6 @@ Result<std::vector<std::vector<Sample>>> ReadChosen(const EvalOptions& options) 
   return files;
 }
 
-Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream file(path + ".part", std::ios::binary);
-  file << text;
-  file.close();
-  std::error_code ec;
-  if (file) std::filesystem::rename(path + ".part", path, ec);
-  return file && !ec ? Ok() : Status(WorldError(path + ": cannot be written"));
-}
-
-// Predictions that are there, but packed, are neither shown nor gone on from.
-Status CheckUnpacked(const std::string& folder) {
-  std::error_code ec;
-  const bool is_packed = std::filesystem::exists(folder + "/predictions.jsonl.gz", ec) &&
-                         !std::filesystem::exists(folder + "/predictions.jsonl", ec);
-  return is_packed
-             ? Status(WorldError(folder + ": predictions.jsonl.gz is packed; expected gunzip -k"))
-             : Ok();
-}
-
 // Prediction::Place to fingerprint.
 std::map<std::string, std::string> Current(const std::vector<std::vector<Sample>>& files) {
   std::map<std::string, std::string> current;
@@ -409,59 +437,6 @@ std::map<std::string, std::string> Current(const std::vector<std::vector<Sample>
     }
   }
   return current;
-}
-
-// The samples that the folder's last summary left out. Errors: kWorld for a file of another kind.
-Result<std::set<std::string>> SupersededBefore(const std::string& folder) {
-  const std::string path = folder + "/summary.json";
-  std::error_code ec;
-  std::set<std::string> samples;
-  if (!std::filesystem::exists(path, ec)) return samples;
-  std::ifstream file(path);
-  const auto summary = nlohmann::json::parse(file, nullptr, false);
-  const auto list =
-      summary.is_object() ? summary.value("superseded", nlohmann::json::array()) : nlohmann::json();
-  const auto is_text = [](const nlohmann::json& one) { return one.is_string(); };
-  if (!list.is_array() || !std::ranges::all_of(list, is_text)) {
-    return WorldError(path + ": expected what aster eval writes, or no such file");
-  }
-  for (const auto& one : list) samples.insert(one.get<std::string>());
-  return samples;
-}
-
-// Prediction::Place to fingerprint, as the folder's last evaluation had them: what it left out, and
-// nothing was answered to since, counts no more than then.
-Result<std::map<std::string, std::string>> CurrentBefore(
-    const std::string& folder, const std::vector<Prediction>& predictions) {
-  const auto superseded = SupersededBefore(folder);
-  if (!superseded) return superseded.error();
-  std::map<std::string, std::string> current;
-  for (const Prediction& p : predictions) {
-    if (!superseded->contains(p.sample)) current[p.Place()] = p.sample;
-  }
-  return current;
-}
-
-// asked: the samples of this run, by place; others count as they did before.
-Status ShowSummary(const std::string& folder, const std::vector<Prediction>& predictions,
-                   std::map<std::string, std::string> asked) {
-  if (predictions.empty()) {
-    return WorldError(folder + ": no predictions there; expected --data with samples");
-  }
-  auto before = CurrentBefore(folder, predictions);
-  if (!before) return before.error();
-  asked.merge(*before);
-  const eval::Summary summary = eval::Summarise(predictions, asked);
-  if (!summary.superseded.empty()) {
-    Note("left out: what was answered to " + FormatCount(std::ssize(summary.superseded)) +
-         (summary.superseded.size() == 1 ? " sample" : " samples") + " that changed since");
-  }
-  const Status written =
-      WriteFile(folder + "/summary.json", eval::SummaryJson(summary, predictions.front()));
-  if (!written) return written;
-  Output output;
-  output.Write(eval::SummaryMarkdown(summary));
-  return output.status();
 }
 
 }  // namespace

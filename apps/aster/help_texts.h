@@ -123,8 +123,9 @@ makes RULER's tasks for a model. Answers are greedy.
 
 DIR/predictions.jsonl has a line for each sample and setting, as it is done: the answer, the
 score, times and the machine they are of, sizes, and where in the context each reference
-stands. The tables go to standard output and, with all figures, to DIR/summary.json;
-scripts/eval-report draws them.
+stands. What a setting encodes exactly as the sample's first one did it takes over, and its
+times count what that took there. The tables go to standard output and, with all figures, to
+DIR/summary.json; scripts/eval-report draws them.
 
 Examples:
   scripts/ruler --lengths 4K --samples 20 -o ruler

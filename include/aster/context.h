@@ -32,8 +32,14 @@ struct Progress {
   double seconds_left = 0;   // estimate from the attention and linear work still to do
 };
 
+class Context;
+
 struct EncodeOptions {
   PlanOptions plan;  // ubatch_size is taken from the model
+  // Null, or a context of the same model: tokens that both begin with, as far as both plans encode
+  // them alike, are taken over and their pages shared, which is exact. Nothing is taken over under
+  // kLlama, nor from or for a context that is spread over several hosts.
+  const Context* start = nullptr;
   // Called after every step, on the calling thread.
   std::function<void(const Progress&)> on_progress;
   std::stop_token stop;     // raised: Encode returns kCancelled within one step
@@ -141,9 +147,10 @@ class Context {
   // Tokens of the plan's context that were encoded as it says: all, unless it went on from fewer.
   // The others see everything, as a query does.
   std::int64_t n_encoded() const;
-  double encode_seconds() const;
-  const Profile& profile() const;  // of all passes of this context up to now
-  std::int64_t kv_bytes() const;   // memory of the KV store now
+  std::int64_t n_taken_over() const;  // from EncodeOptions::start
+  double encode_seconds() const;      // without what those took
+  const Profile& profile() const;     // of all passes of this context up to now
+  std::int64_t kv_bytes() const;      // memory of the KV store now
 
   Context(Context&&) noexcept;
   Context& operator=(Context&&) noexcept;
@@ -153,6 +160,8 @@ class Context {
   friend class Session;
   friend std::int64_t KvBytesOnlyIn(std::span<const Context* const> contexts);
   explicit Context(std::unique_ptr<internal::ContextState> state);
+  // How many of the tokens are here as the plan would encode them.
+  std::int64_t CountAlike(std::span<const Token> tokens, const Plan& plan) const;
   std::unique_ptr<internal::ContextState> state_;
 };
 

@@ -185,6 +185,20 @@ Status internal::CheckMemory(const ModelState& model, std::int64_t n_tokens,
                     " is available");
 }
 
+std::int64_t internal::AlikeUpTo(const Context& held, const Plan& plan) {
+  const Plan& other = held.plan();
+  const auto all = static_cast<std::int64_t>(held.tokens().size());
+  if (SameRule(plan, other)) {
+    // Behind either's context tokens are the query, and see everything.
+    return plan.attention == Attention::kStar ? std::min({all, held.n_encoded(), plan.n_context})
+                                              : all;
+  }
+  const auto extent = [all](const Plan& p) {
+    return p.attention == Attention::kStar ? DenseExtent(p) : all;
+  };
+  return std::min({all, extent(other), extent(plan)});
+}
+
 std::int64_t internal::AnswerLimit(const ModelState& model, std::int64_t n_seen,
                                    std::int64_t capacity, const AskOptions& options) {
   std::int64_t room = capacity >= 0 ? capacity - n_seen : std::int64_t{1} << 40;
@@ -214,19 +228,35 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   std::unique_ptr<ContextState> state;
   std::unique_lock<std::mutex> talk;  // goes before the state, which tells other hosts to forget
   SpreadChoice choice;
+  std::int64_t n_there = 0;
   if (shared->hosts != nullptr && may_spread) {
     talk = std::unique_lock(shared->hosts->talk);
     Result<SpreadChoice> made = shared->hosts->Choose(*shared, *plan);
     if (!made) return made.error();
     choice = std::move(*made);
   } else {
-    choice.shares = DealShares(*plan, choice.spread, 1, {});
+    if (options.start != nullptr) n_there = options.start->CountAlike(tokens, *plan);
+    Plan rest = *plan;
+    rest.steps = StepsFrom(plan->steps, n_there);
+    choice.shares = DealShares(rest, choice.spread, 1, {});
+  }
+  if (n_there > 0) {
+    ASTER_CHECK(options.start->state_->model == shared, "%lld tokens of another model's context",
+                static_cast<long long>(n_there));
+    auto forked = options.start->state_->Fork(n_there);
+    if (!forked) return forked.error();
+    state = std::move(*forked);
+    state->n_encoded = n;
+    state->n_taken_over = n_there;
+    state->plan = std::move(*plan);
+  } else {
+    state = std::make_unique<ContextState>(shared, std::move(*plan));
   }
   const HostShare& own = choice.shares.front();
   const std::int64_t n_own = own.n_held() + room;
-  if (Status status = CheckMemory(*shared, n_own, 0); !status) return status.error();
+  const std::int64_t held_bytes = state->store().bytes();
+  if (Status status = CheckMemory(*shared, n_own, held_bytes); !status) return status.error();
 
-  state = std::make_unique<ContextState>(shared, std::move(*plan));
   if (attention == Attention::kLlama) {
     Result<std::unique_ptr<StockPass>> stock =
         StockPass::Make(*shared->llama, shared->options, n + room);
@@ -234,7 +264,7 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
     state->stock = std::move(*stock);
     choice.shares.front() = StockShare(n, shared->options.ubatch_size);
   }
-  ProgressMeter meter(*shared, n, own, choice.spread == Spread::kRing, options);
+  ProgressMeter meter(*shared, n - n_there, own, choice.spread == Spread::kRing, options);
   const auto at = [&meter](std::size_t pass, double done) { meter.At(pass, done); };
   Status encoded = Ok();
   if (state->stock != nullptr) {
@@ -312,8 +342,14 @@ Status Context::Rewind(std::int64_t n) {
   return state_->Truncate(n);
 }
 
+std::int64_t Context::CountAlike(std::span<const Token> tokens, const Plan& plan) const {
+  if (!state_->is_local() || plan.attention == Attention::kLlama) return 0;
+  return std::min(CommonPrefix(tokens), internal::AlikeUpTo(*this, plan));
+}
+
 const Plan& Context::plan() const { return state_->plan; }
 std::int64_t Context::n_encoded() const { return state_->n_encoded; }
+std::int64_t Context::n_taken_over() const { return state_->n_taken_over; }
 double Context::encode_seconds() const { return state_->encode_seconds; }
 const Profile& Context::profile() const { return state_->profile; }
 

@@ -109,6 +109,7 @@ class ContextState {
   std::vector<Token> tokens;
   std::vector<KeyRange> held;             // of them, in the store; the rest other hosts hold
   std::unique_ptr<RemoteContext> remote;  // null: there is no rest
+  std::int64_t n_taken_over = 0;          // from another context when it was encoded
   double encode_seconds = 0;
   Profile profile;
 };
@@ -119,6 +120,9 @@ Status CheckTokens(const ModelState& model, std::span<const Token> tokens, const
 // Errors: kWorld with both numbers when the store of n_tokens tokens, of which held_bytes are
 // there, does not fit the machine.
 Status CheckMemory(const ModelState& model, std::int64_t n_tokens, std::int64_t held_bytes);
+// Tokens before this one have the same keys and values in `held` as `plan` would give them, if the
+// tokens are the same.
+std::int64_t AlikeUpTo(const Context& held, const Plan& plan);
 // Most tokens that an answer behind n_seen tokens may have. capacity: of the cache; -1 = no bound.
 std::int64_t AnswerLimit(const ModelState& model, std::int64_t n_seen, std::int64_t capacity,
                          const AskOptions& options);

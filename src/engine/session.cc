@@ -81,21 +81,6 @@ bool Agrees(const Plan& plan, const PlanOptions& options) {
           (options.chosen_window() == plan.window && options.overlap == plan.overlap));
 }
 
-// Tokens before this one have the same keys and values in `held` as `plan` would give them.
-std::int64_t AlikeUpTo(const Context& held, const Plan& plan) {
-  const Plan& other = held.plan();
-  const auto all = static_cast<std::int64_t>(held.tokens().size());
-  if (SameRule(plan, other)) {
-    // Behind either's context tokens are the query, and see everything.
-    return plan.attention == Attention::kStar ? std::min({all, held.n_encoded(), plan.n_context})
-                                              : all;
-  }
-  const auto extent = [all](const Plan& p) {
-    return p.attention == Attention::kStar ? DenseExtent(p) : all;
-  };
-  return std::min({all, extent(other), extent(plan)});
-}
-
 std::vector<Step> QuerySteps(std::int64_t begin, std::int64_t end, std::int64_t ubatch_size) {
   std::vector<Step> steps;
   for (; begin < end; begin += ubatch_size) {
@@ -136,7 +121,7 @@ Reuse FindReuse(const Model& model, const Context& held, const Model::Prompt& pr
       held.plan().n_context <= common &&
       (held.plan().attention != Attention::kStar || held.plan().n_context <= prompt.n_context);
   if (reaches && Agrees(held.plan(), options) && left <= plan->block_size) return {common, true};
-  return {std::min(common, AlikeUpTo(held, *plan)), false};
+  return {std::min(common, internal::AlikeUpTo(held, *plan)), false};
 }
 
 Result<Session> Session::Start(const Model& model, Model::Prompt prompt,

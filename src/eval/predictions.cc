@@ -51,6 +51,7 @@ void VisitLater(P& p, Visit visit) {
   visit("linear", p.machine.linear);
   visit("threads", p.machine.threads);
   visit("overlap", p.overlap);
+  visit("n_taken_over", p.n_taken_over);
 }
 
 }  // namespace

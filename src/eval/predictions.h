@@ -38,6 +38,9 @@ struct Prediction {
   std::string question;  // where the scorer looks at it, else empty
   std::string text;
   std::string finish;
+  // Tokens whose keys the sample's first setting had computed just so, and lent; encode_seconds
+  // counts what they took there.
+  std::int64_t n_taken_over = 0;
   double encode_seconds = 0, query_seconds = 0, decode_seconds = 0;
   Machine machine;  // that the times are of
 

@@ -5,6 +5,7 @@ question is found.
 """
 
 import json
+import math
 import os
 import signal
 import time
@@ -82,6 +83,26 @@ class Eval(Case):
         self.assertIn("3 samples, 2 settings, chat prompts; 2 contexts to encode", ended.err)
         self.assertEqual(len(self.predictions()), 6)
         self.assertEqual(len({p["encode_s"] for p in self.predictions() if p["setting"] == "dense"}), 1)
+
+    def test_later_settings_take_over_what_the_first_encoded_alike_and_count_its_time(self):
+        ended = self.eval("--tasks", "vt", "--samples", "2", "--attention", "dense,star,llama", "--block-size",
+                          "256,512", "--window", "0,1")
+        self.assertEqual(ended.code, 0, ended)
+        n = self.predictions()[0]["n_context"]
+        self.assertGreater(n, 1024)
+        taken = {"dense": 0, "star 256": 512, "star 256 window 1": 768, "star 512": 1024, "star 512 window 1": n,
+                 "llama": 0}
+        for i in range(2):
+            by_setting = {p["setting"]: p for p in self.predictions() if p["index"] == i}
+            self.assertEqual({name: p["n_taken_over"] for name, p in by_setting.items()}, taken)
+            del by_setting["llama"]  # has no steps
+            for name, p in by_setting.items():  # a step of this engine takes 1 ms, of at most 512 tokens
+                there = taken[name]
+                of_first = there / 512 if there < n else math.ceil(n / 512)
+                own = math.ceil((n - there) / min(p["block_size"], 512))
+                self.assertAlmostEqual(p["encode_s"], (of_first + own) / 1000, places=9, msg=name)
+        total = 2 * sum(n - there for there in taken.values())
+        self.assertIn(f"12 contexts to encode, {total:,} tokens in all", ended.err)
 
     def test_a_context_that_one_block_holds_is_dense(self):
         path = self.samples("one.jsonl", [row(0, "Say lamp", "lamp", context="short " * 20)])

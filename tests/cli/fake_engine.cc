@@ -27,6 +27,7 @@ class ContextState {
  public:
   Plan plan;
   std::vector<Token> tokens;
+  std::int64_t n_taken_over = 0;
   double seconds = 0;
   Profile profile{0.001, 0.002, 0.0001};
 };
@@ -132,6 +133,7 @@ Context& Context::operator=(Context&&) noexcept = default;
 Context::~Context() = default;
 std::span<const Token> Context::tokens() const { return state_->tokens; }
 const Plan& Context::plan() const { return state_->plan; }
+std::int64_t Context::n_taken_over() const { return state_->n_taken_over; }
 double Context::encode_seconds() const { return state_->seconds; }
 const Profile& Context::profile() const { return state_->profile; }
 std::int64_t Context::kv_bytes() const { return 1000 * std::ssize(state_->tokens); }
@@ -146,10 +148,15 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
     return WorldError("memory: too little");
   }
   const std::int64_t step_ms = Number("ASTER_FAKE_STEP_MS", 0);
-  Progress progress{.n_total = std::ssize(tokens)};
-  for (const Step& step : plan->steps) {
+  std::int64_t n_there = 0;
+  if (options.start != nullptr && plan->attention != Attention::kLlama) {
+    n_there = std::min({options.start->CommonPrefix(tokens), DenseExtent(*plan),
+                        DenseExtent(options.start->plan())});
+  }
+  Progress progress{.n_total = std::ssize(tokens) - n_there};
+  for (const Step& step : StepsFrom(plan->steps, n_there)) {
     if (!Sleep(step_ms, options.stop)) return Cancelled("stopped");
-    progress.n_done = step.tokens.end;
+    progress.n_done = step.tokens.end - n_there;
     progress.seconds += static_cast<double>(step_ms) / 1000 + 0.001;
     progress.seconds_left = 1;
     if (options.on_progress) options.on_progress(progress);
@@ -157,6 +164,7 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   auto state = std::make_unique<internal::ContextState>();
   state->plan = *plan;
   state->tokens.assign(tokens.begin(), tokens.end());
+  state->n_taken_over = n_there;
   state->seconds = progress.seconds;
   return Context(std::move(state));
 }
