@@ -68,6 +68,7 @@ struct EvalOptions {
   std::string data;                // a file or a folder; empty: show what the output folder holds
   std::string output;              // a folder
   std::vector<std::string> tasks;  // empty = all
+  std::vector<std::string> only;   // names of settings; empty = all
   std::int64_t n_samples = 0;      // of each file; 0 = all
   PromptKind prompt = PromptKind::kAuto;
   std::vector<Attention> attentions{Attention::kDense, Attention::kStar};

@@ -98,7 +98,8 @@ std::string FingerprintOf(const std::string& text) {
 
 class Evaluation {
  public:
-  Evaluation(const Options& options, const LoadedModel& loaded, Hosts& hosts, PredictionLog& log)
+  Evaluation(const Options& options, std::vector<EvalSetting> settings, const LoadedModel& loaded,
+             Hosts& hosts, PredictionLog& log)
       : options_(options),
         model_(loaded.model),
         model_name_(std::filesystem::path(loaded.path).filename().string()),
@@ -106,7 +107,7 @@ class Evaluation {
         chat_(options.eval.prompt == PromptKind::kChat ||
               (options.eval.prompt == PromptKind::kAuto && loaded.model.info().has_chat_template)),
         chat_template_(chat_ ? FingerprintOf(loaded.chat_template) : std::string()),
-        settings_(MakeSettings(options.eval, hosts.size())),
+        settings_(std::move(settings)),
         hosts_(hosts),
         log_(log) {}
 
@@ -454,11 +455,14 @@ Result<int> RunEval(const Options& options, Hosts& hosts) {
   const auto files = ReadChosen(options.eval);
   if (!files) return files.error();
   if (Status unpacked = CheckUnpacked(folder); !unpacked) return unpacked.error();
+  Result<std::vector<EvalSetting>> settings = MakeSettings(options.eval, hosts.size());
+  if (!settings) return settings.error();
   Result<PredictionLog> log = PredictionLog::Open(folder);
   if (!log) return log.error();
   const Result<LoadedModel> loaded = LoadModel(options, hosts);
   if (!loaded) return loaded.error();
-  const Result<int> ran = Evaluation(options, *loaded, hosts, *log).Run(*files);
+  const Result<int> ran =
+      Evaluation(options, std::move(*settings), *loaded, hosts, *log).Run(*files);
   if (!ran || *ran != 0) return ran;
   const Status shown = ShowSummary(folder, log->predictions(), Current(*files));
   if (!shown) return shown.error();

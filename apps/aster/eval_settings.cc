@@ -28,26 +28,7 @@ std::int64_t WindowOf(const SizeOption& block, std::int64_t window, std::int64_t
   return ForHosts(plan, n_hosts).chosen_window();
 }
 
-}  // namespace
-
-PlanOptions EvalSetting::PlanFor(std::int64_t n_context, std::int64_t length) const {
-  constexpr std::int64_t kUnit = 1024;
-  if (length == 0) length = (n_context + kUnit - 1) / kUnit * kUnit;
-  PlanOptions plan;
-  plan.attention = attention;
-  if (attention != Attention::kStar && attention != Attention::kAuto) return plan;
-  plan.block_size = Tokens(block, length, kMinBlockSize);
-  plan.anchor_size = Tokens(anchor, length, 1);
-  plan.window = window;
-  plan.overlap = overlap;
-  if (plan.block_size >= n_context || plan.anchor_size >= n_context) {
-    plan = {};
-    plan.attention = Attention::kDense;
-  }
-  return plan;
-}
-
-std::vector<EvalSetting> MakeSettings(const EvalOptions& options, int n_hosts) {
+std::vector<EvalSetting> AllSettings(const EvalOptions& options, int n_hosts) {
   std::vector<EvalSetting> settings;
   const auto add = [&settings](const EvalSetting& setting) {
     const bool known = std::any_of(settings.begin(), settings.end(), [&](const EvalSetting& other) {
@@ -73,6 +54,41 @@ std::vector<EvalSetting> MakeSettings(const EvalOptions& options, int n_hosts) {
       }
     }
   }
+  return settings;
+}
+
+}  // namespace
+
+PlanOptions EvalSetting::PlanFor(std::int64_t n_context, std::int64_t length) const {
+  constexpr std::int64_t kUnit = 1024;
+  if (length == 0) length = (n_context + kUnit - 1) / kUnit * kUnit;
+  PlanOptions plan;
+  plan.attention = attention;
+  if (attention != Attention::kStar && attention != Attention::kAuto) return plan;
+  plan.block_size = Tokens(block, length, kMinBlockSize);
+  plan.anchor_size = Tokens(anchor, length, 1);
+  plan.window = window;
+  plan.overlap = overlap;
+  if (plan.block_size >= n_context || plan.anchor_size >= n_context) {
+    plan = {};
+    plan.attention = Attention::kDense;
+  }
+  return plan;
+}
+
+Result<std::vector<EvalSetting>> MakeSettings(const EvalOptions& options, int n_hosts) {
+  std::vector<EvalSetting> settings = AllSettings(options, n_hosts);
+  if (options.only.empty()) return settings;
+  std::string names;
+  for (const EvalSetting& setting : settings) names += (names.empty() ? "" : ", ") + setting.name;
+  for (const std::string& name : options.only) {
+    const bool known = std::ranges::any_of(
+        settings, [&name](const EvalSetting& setting) { return setting.name == name; });
+    if (!known) return InvalidArgument("--only " + name + ": expected of " + names);
+  }
+  std::erase_if(settings, [&options](const EvalSetting& setting) {
+    return std::ranges::find(options.only, setting.name) == options.only.end();
+  });
   return settings;
 }
 

@@ -24,7 +24,9 @@ struct EvalSetting {
   PlanOptions PlanFor(std::int64_t n_context, std::int64_t length) const;
 };
 
-// Every kind of attention once, and star with every combination of its sizes.
-std::vector<EvalSetting> MakeSettings(const EvalOptions& options, int n_hosts);
+// Every kind of attention once, and star with every combination of its sizes; of these the ones
+// that
+// --only names. Errors: kInvalidArgument for a name that is none of theirs.
+Result<std::vector<EvalSetting>> MakeSettings(const EvalOptions& options, int n_hosts);
 
 }  // namespace aster::cli

@@ -455,6 +455,10 @@ void AddEvalFlags(CLI::App& app, Options& options) {
            "Of star: tokens right before those that each block sees,\n"
            "too. Default: 0.",
            "numbers of tokens, such as 0,256", Into(eval.overlaps, List(TokenCount(0))));
+  AddValue(app, "--only", "NAME,...",
+           "Of all these only the settings of these names, as tables\n"
+           "have them: \"dense,star L/4,star L/8 window 1\".",
+           "names of settings", Into(eval.only, List<std::string>(NotEmpty)));
   app.add_flag("--allow-long", options.allow_long,
                "Go on past the length that the model was trained for.");
   AddProgressFlag(app, options);

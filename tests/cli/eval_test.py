@@ -127,6 +127,14 @@ class Eval(Case):
                          {"dense": (0, 0), "star 64": (0, 0), "star 64 overlap 20": (0, 20),
                           "star 64 window 1": (1, 0), "star 64 window 1 overlap 20": (1, 20)})
 
+    def test_only_the_settings_that_are_named_are_run(self):
+        sizes = ("--attention", "dense,star", "--block-size", "L/4,L/8", "--window", "0,1")
+        ended = self.eval("--tasks", "vt", *sizes, "--only", "star L/8 window 1,dense")
+        self.assertEqual(ended.code, 0, ended)
+        self.assertEqual([p["setting"] for p in self.predictions()], ["dense", "star L/8 window 1"] * 3)
+        self.check_refused(self.eval(*sizes, "--only", "dense,star L/16"), 2, "--only star L/16",
+                           "expected of dense, star L/4, star L/4 window 1, star L/8, star L/8 window 1")
+
     def test_tables_of_what_is_there_write_no_predictions(self):
         self.check_refused(aster("eval", "-o", self.out), 1, "no predictions", "--data")
         self.assertFalse(os.path.exists(self.out))
