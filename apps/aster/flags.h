@@ -26,9 +26,9 @@ void AddComputeFlags(CLI::App& app, Options& options);  // threads, ubatch, line
 void AddAttentionFlags(CLI::App& app, Options& options);
 void AddServeAttentionFlags(CLI::App& app, Options& options);  // of one host, and ours
 void AddHostFlags(CLI::App& app, Options& options);
-void AddBenchFlags(CLI::App& app, Options& options);
-void AddBenchHostsFlags(CLI::App& app, Options& options);
-void AddEvalFlags(CLI::App& app, Options& options);
+void AddBenchFlags(CLI::App& app, Options& options);        // measure_flags.cc
+void AddBenchHostsFlags(CLI::App& app, Options& options);   // measure_flags.cc
+void AddEvalFlags(CLI::App& app, Options& options);         // measure_flags.cc
 void AddServeFlags(CLI::App& app, Options& options);        // serve_flags.cc
 void AddServeAnswerFlags(CLI::App& app, Options& options);  // serve_flags.cc
 void AddSamplingFlags(CLI::App& app, SamplingOptions& sampling);
@@ -36,5 +36,9 @@ void AddAnswerFlags(CLI::App& app, Options& options);
 void AddOutputFlags(CLI::App& app, Options& options);
 void AddJsonFlag(CLI::App& app, Options& options, const std::string& help);
 void AddVerboseFlag(CLI::App& app, Options& options);
+// Parts of a group.
+void AddAnchorAndLengthFlags(CLI::App& app, Options& options);
+void AddWindowFlag(CLI::App& app, Options& options);  // and the overlap's
+void AddProgressFlag(CLI::App& app, Options& options);
 
 }  // namespace aster::cli

@@ -3,6 +3,7 @@
 #include <CLI/Formatter.hpp>
 #include <limits>
 
+#include "flag_values.h"
 #include "flags.h"
 #include "numbers.h"
 
@@ -36,35 +37,29 @@ Setter Bytes(std::int64_t least, std::int64_t& value) {
   };
 }
 
-Setter Text(std::string& value) {
-  return [&value](const std::string& text) {
-    value = text;
-    return !text.empty();
-  };
-}
-
 void AddWhere(CLI::App& app, ServeOptions& serve) {
   app.option_defaults()->group("Server");
   AddValue(app, "--host", "ADDRESS",
            "Where to listen. Anything but a loopback address lets others\n"
            "in: give --api-key and TLS too. Default: 127.0.0.1.",
-           "an address", Text(serve.host));
+           "an address", Into(serve.host, NotEmpty));
   AddValue(app, "--port", "N", "0 = one that is free. Default: 8080.",
            "a whole number from 0 to 65535", Whole(0, 65535, serve.port));
   AddValue(app, "--alias", "NAME", "The model's name in answers. Default: the file's.", "a name",
-           Text(serve.alias));
+           Into(serve.alias, NotEmpty));
   AddList(app, "--api-key", "KEY",
           "Who gives one of these keys is let in, with contexts of its\n"
           "own. Others see it in the list of processes: better a file.",
           serve.api_keys);
-  AddValue(app, "--api-key-file", "FILE", "Keys, one a line.", "a file", Text(serve.api_key_file));
+  AddValue(app, "--api-key-file", "FILE", "Keys, one a line.", "a file",
+           Into(serve.api_key_file, NotEmpty));
   AddValue(app, "--tls-cert", "FILE", "HTTPS, with this certificate (PEM).", "a file",
-           Text(serve.tls_cert));
-  AddValue(app, "--tls-key", "FILE", "Its key (PEM).", "a file", Text(serve.tls_key));
+           Into(serve.tls_cert, NotEmpty));
+  AddValue(app, "--tls-key", "FILE", "Its key (PEM).", "a file", Into(serve.tls_key, NotEmpty));
   AddValue(app, "--cors-origin", "ORIGIN",
            "Pages of this origin are let in; * = of any.\n"
            "Default: only the server's own.",
-           "an origin, such as https://example.org, or *", Text(serve.cors_origin));
+           "an origin, such as https://example.org, or *", Into(serve.cors_origin, NotEmpty));
 }
 
 void AddMany(CLI::App& app, ServeOptions& serve) {
@@ -114,12 +109,10 @@ void AddServeAnswerFlags(CLI::App& app, Options& options) {
   AddSamplingFlags(app, options.sampling);
   app.option_defaults()->group("Output");
   AddValue(app, "--log-format", "FORM", "plain, json or none: a line a request. Default: plain.",
-           "plain, json or none", [&options](const std::string& text) {
-             if (text == "plain") options.serve.log = LogFormat::kPlain;
-             if (text == "json") options.serve.log = LogFormat::kJson;
-             if (text == "none") options.serve.log = LogFormat::kNone;
-             return text == "plain" || text == "json" || text == "none";
-           });
+           "plain, json or none",
+           Into(options.serve.log, OneOf<LogFormat>({{"plain", LogFormat::kPlain},
+                                                     {"json", LogFormat::kJson},
+                                                     {"none", LogFormat::kNone}})));
   AddVerboseFlag(app, options);
 }
 
