@@ -53,8 +53,8 @@ struct Work {
   double cost = 0;            // in tokens through the linear layers
 };
 
-// The first context of a sample, kept while its other settings are run: what their plans encode
-// alike they take over, and its time with it.
+// The first context of a sample, kept while its other settings are run, as long as there is memory:
+// what their plans encode alike they take over, and its time with it.
 struct FirstOfSample {
   Context context;
   std::vector<Progress> steps;
@@ -218,9 +218,12 @@ class Evaluation {
     }
     if (all_done) return Ok();
     std::int64_t n_there = 0;
-    if (MayLend(work)) {
-      if (*first) n_there = std::min(DenseExtent(**first), DenseExtent(*plan));
-      if (!*first) *first = *plan;
+    if (!MayLend(work)) {
+      first->reset();
+    } else if (*first) {
+      n_there = std::min(n_context, AlikeExtent(**first, *plan));
+    } else {
+      *first = *plan;
     }
     const auto seen_alike = static_cast<double>(n_there);
     const auto n = static_cast<double>(n_context);
@@ -275,9 +278,14 @@ class Evaluation {
   }
 
   Status Do(const Work& work) {
-    if (first_ && first_of_ != work.context) first_.reset();
+    if (first_of_ != work.context || !MayLend(work)) first_.reset();
     std::vector<Progress> steps;
     Result<Context> context = Encode(work, &steps);
+    if (!context && context.error().kind == ErrorKind::kWorld && first_) {
+      first_.reset();  // there may be memory for one of them
+      steps.clear();
+      context = Encode(work, &steps);
+    }
     if (!context) return context.error();
     for (const auto& question : work.context->questions) {
       Prediction prediction = Begin(work, *question.sample);
@@ -299,7 +307,7 @@ class Evaluation {
   Result<Context> Encode(const Work& work, std::vector<Progress>* steps) {
     EncodeOptions encode;
     encode.plan = work.plan;
-    encode.start = first_ && MayLend(work) ? &first_->context : nullptr;
+    encode.start = first_ ? &first_->context : nullptr;
     encode.stop = work_token_.token();
     encode.allow_long = options_.allow_long;
     encode.reserve_tokens = 0;

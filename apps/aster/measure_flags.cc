@@ -23,6 +23,13 @@ void AddAttentionKinds(CLI::App& app, const std::string& by_default,
            Into(kinds, List<Attention>(ReadAttention)));
 }
 
+// Without spaces around it, which a list from a message has.
+std::optional<std::string> Trimmed(const std::string& text) {
+  const std::size_t first = text.find_first_not_of(' ');
+  if (first == std::string::npos) return std::nullopt;
+  return text.substr(first, text.find_last_not_of(' ') + 1 - first);
+}
+
 // "L/4" is a quarter of the length; else as `read` has it.
 Reader<SizeOption> OrPart(Reader<std::int64_t> read) {
   return [read](const std::string& text) -> std::optional<SizeOption> {
@@ -171,7 +178,7 @@ void AddEvalFlags(CLI::App& app, Options& options) {
   AddValue(app, "--only", "NAME,...",
            "Of all these only the settings of these names, as tables\n"
            "have them: \"dense,star L/4,star L/8 window 1\".",
-           "names of settings", Into(eval.only, List<std::string>(NotEmpty)));
+           "names of settings", Into(eval.only, List<std::string>(Trimmed)));
   app.add_flag("--allow-long", options.allow_long,
                "Go on past the length that the model was trained for.");
   AddProgressFlag(app, options);

@@ -37,8 +37,9 @@ class Context;
 struct EncodeOptions {
   PlanOptions plan;  // ubatch_size is taken from the model
   // Null, or a context of the same model: tokens that both begin with, as far as both plans encode
-  // them alike, are taken over and their pages shared, which is exact. Nothing is taken over under
-  // kLlama, nor from or for a context that is spread over several hosts.
+  // them alike, are taken over and their pages shared. That is exact up to rounding: the other may
+  // have computed them in steps of other lengths. Nothing is taken over under kLlama, nor from or
+  // for a context that is spread over several hosts.
   const Context* start = nullptr;
   // Called after every step, on the calling thread.
   std::function<void(const Progress&)> on_progress;

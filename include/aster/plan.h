@@ -97,6 +97,10 @@ bool SameRule(const Plan& a, const Plan& b);
 // Tokens before this one see all earlier ones under the plan; n_context where all do.
 std::int64_t DenseExtent(const Plan& plan);
 
+// Tokens before this one have the same keys and values under both plans, if they are the same. The
+// largest number where both are exact: what follows a context is seen whole, and sees everything.
+std::int64_t AlikeExtent(const Plan& a, const Plan& b);
+
 // The steps that are left to do when the first n tokens are there.
 std::vector<Step> StepsFrom(const std::vector<Step>& steps, std::int64_t n);
 

@@ -185,18 +185,17 @@ Status internal::CheckMemory(const ModelState& model, std::int64_t n_tokens,
                     " is available");
 }
 
-std::int64_t internal::AlikeUpTo(const Context& held, const Plan& plan) {
-  const Plan& other = held.plan();
-  const auto all = static_cast<std::int64_t>(held.tokens().size());
-  if (SameRule(plan, other)) {
-    // Behind either's context tokens are the query, and see everything.
-    return plan.attention == Attention::kStar ? std::min({all, held.n_encoded(), plan.n_context})
-                                              : all;
+std::int64_t internal::AlikeUpTo(const ModelState& model, const Context& held, const Plan& plan,
+                                 std::int64_t most) {
+  std::int64_t n = std::min({most, std::ssize(held.tokens()), AlikeExtent(held.plan(), plan)});
+  // What a star context went on with behind these sees everything.
+  if (held.plan().attention == Attention::kStar) n = std::min(n, held.n_encoded());
+  const std::int64_t min_rows = model.pass->min_rows();
+  for (const Step& step : plan.steps) {
+    const bool is_cut = step.tokens.begin < n && n < step.tokens.end;
+    if (is_cut && step.tokens.size() >= min_rows) n = std::min(n, step.tokens.end - min_rows);
   }
-  const auto extent = [all](const Plan& p) {
-    return p.attention == Attention::kStar ? DenseExtent(p) : all;
-  };
-  return std::min({all, extent(other), extent(plan)});
+  return n;
 }
 
 std::int64_t internal::AnswerLimit(const ModelState& model, std::int64_t n_seen,
@@ -344,7 +343,7 @@ Status Context::Rewind(std::int64_t n) {
 
 std::int64_t Context::CountAlike(std::span<const Token> tokens, const Plan& plan) const {
   if (!state_->is_local() || plan.attention == Attention::kLlama) return 0;
-  return std::min(CommonPrefix(tokens), internal::AlikeUpTo(*this, plan));
+  return internal::AlikeUpTo(*state_->model, *this, plan, CommonPrefix(tokens));
 }
 
 const Plan& Context::plan() const { return state_->plan; }

@@ -120,9 +120,11 @@ Status CheckTokens(const ModelState& model, std::span<const Token> tokens, const
 // Errors: kWorld with both numbers when the store of n_tokens tokens, of which held_bytes are
 // there, does not fit the machine.
 Status CheckMemory(const ModelState& model, std::int64_t n_tokens, std::int64_t held_bytes);
-// Tokens before this one have the same keys and values in `held` as `plan` would give them, if the
-// tokens are the same.
-std::int64_t AlikeUpTo(const Context& held, const Plan& plan);
+// How many tokens of `held`, at most `most`, have the keys and values that the plan would give
+// them, if they are the same tokens. A step of the plan that the last of them cuts keeps at least
+// as many rows as its linear layers need to be the same as the whole step's, if it has as many.
+std::int64_t AlikeUpTo(const ModelState& model, const Context& held, const Plan& plan,
+                       std::int64_t most);
 // Most tokens that an answer behind n_seen tokens may have. capacity: of the cache; -1 = no bound.
 std::int64_t AnswerLimit(const ModelState& model, std::int64_t n_seen, std::int64_t capacity,
                          const AskOptions& options);

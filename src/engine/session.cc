@@ -121,7 +121,7 @@ Reuse FindReuse(const Model& model, const Context& held, const Model::Prompt& pr
       held.plan().n_context <= common &&
       (held.plan().attention != Attention::kStar || held.plan().n_context <= prompt.n_context);
   if (reaches && Agrees(held.plan(), options) && left <= plan->block_size) return {common, true};
-  return {std::min(common, internal::AlikeUpTo(held, *plan)), false};
+  return {internal::AlikeUpTo(state, held, *plan, common), false};
 }
 
 Result<Session> Session::Start(const Model& model, Model::Prompt prompt,

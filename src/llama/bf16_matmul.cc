@@ -18,6 +18,7 @@ namespace {
 // 0.45 MB for each new length of a prompt; with these there are five for each shape of panel.
 constexpr std::int64_t kRowsAtOnce = 256;
 constexpr std::int64_t kRowStep = 64;
+static_assert(kRowsAtOnce % kRowStep == 0, "only the last run is padded");
 // Products that are kept: a model has about seven shapes of panels.
 constexpr std::size_t kMostProducts = 64;
 

@@ -242,6 +242,16 @@ std::int64_t DenseExtent(const Plan& plan) {
   return std::min(n_blocks * plan.block_size, plan.n_context);
 }
 
+std::int64_t AlikeExtent(const Plan& a, const Plan& b) {
+  constexpr std::int64_t kAll = std::numeric_limits<std::int64_t>::max();
+  const bool star = a.attention == Attention::kStar;
+  if (SameRule(a, b)) return star ? std::min(a.n_context, b.n_context) : kAll;
+  const auto extent = [](const Plan& plan) {
+    return plan.attention == Attention::kStar ? DenseExtent(plan) : kAll;
+  };
+  return std::min(extent(a), extent(b));
+}
+
 std::vector<Step> StepsFrom(const std::vector<Step>& steps, std::int64_t n) {
   std::vector<Step> rest;
   for (Step step : steps) {

@@ -129,7 +129,7 @@ class Eval(Case):
 
     def test_only_the_settings_that_are_named_are_run(self):
         sizes = ("--attention", "dense,star", "--block-size", "L/4,L/8", "--window", "0,1")
-        ended = self.eval("--tasks", "vt", *sizes, "--only", "star L/8 window 1,dense")
+        ended = self.eval("--tasks", "vt", *sizes, "--only", "star L/8 window 1, dense")
         self.assertEqual(ended.code, 0, ended)
         self.assertEqual([p["setting"] for p in self.predictions()], ["dense", "star L/8 window 1"] * 3)
         self.check_refused(self.eval(*sizes, "--only", "dense,star L/16"), 2, "--only star L/16",

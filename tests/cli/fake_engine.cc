@@ -150,8 +150,8 @@ Result<Context> Context::Encode(const Model& model, std::span<const Token> token
   const std::int64_t step_ms = Number("ASTER_FAKE_STEP_MS", 0);
   std::int64_t n_there = 0;
   if (options.start != nullptr && plan->attention != Attention::kLlama) {
-    n_there = std::min({options.start->CommonPrefix(tokens), DenseExtent(*plan),
-                        DenseExtent(options.start->plan())});
+    n_there =
+        std::min(options.start->CommonPrefix(tokens), AlikeExtent(*plan, options.start->plan()));
   }
   Progress progress{.n_total = std::ssize(tokens) - n_there};
   for (const Step& step : StepsFrom(plan->steps, n_there)) {

@@ -124,6 +124,28 @@ TEST(PlanLaws, AWindowAnOverlapOrAnAnchorOverTheWholeContextSeesWhatDenseSees) {
   }
 }
 
+TEST(PlanLaws, BeforeTheAlikeExtentTwoPlansHaveOneMaskAndTheNextRowDiffersFromDenses) {
+  ForAllStars([](const Sizes& s) {
+    const std::int64_t n = s.n_context;
+    const Plan star = Star(s), dense = Dense(n, s.ubatch_size);
+    const Plan other = Star({n, std::max(n / 2, kMinBlockSize), n / 2, s.ubatch_size, s.window});
+    const Mask mask = MaskOf(star), all = MaskOf(dense), others = MaskOf(other);
+    const std::int64_t extent = AlikeExtent(star, dense);
+    ASSERT_EQ(AlikeExtent(dense, star), extent) << Name(s);
+    ASSERT_LE(extent, n) << Name(s);
+    ASSERT_TRUE(std::equal(mask.begin(), mask.begin() + extent * n, all.begin())) << Name(s);
+    if (extent < n) {
+      const auto next = mask.begin() + extent * n;
+      ASSERT_FALSE(std::equal(next, next + n, all.begin() + extent * n)) << Name(s);
+    }
+    const std::int64_t shared = AlikeExtent(star, other);
+    ASSERT_LE(shared, n) << Name(s);
+    ASSERT_TRUE(std::equal(mask.begin(), mask.begin() + shared * n, others.begin())) << Name(s);
+    ASSERT_EQ(AlikeExtent(star, star), n) << Name(s);
+    ASSERT_GT(AlikeExtent(dense, dense), n) << Name(s);
+  });
+}
+
 TEST(PlanLaws, TwoBlocksBehindAWholeBlockAnchorAreDensesStepsWhenUbatchesFillBlocks) {
   EXPECT_EQ(Star({4096, 2048, 2048, 512}).steps, Dense(4096, 512).steps);
 }
