@@ -21,7 +21,7 @@ add_subdirectory(${ASTER_LLAMA_DIR} llama.cpp EXCLUDE_FROM_ALL SYSTEM)
 
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_compile_options(ggml-cpu PRIVATE
-    "SHELL:-include ${PROJECT_SOURCE_DIR}/cmake/amx_tile_loadconfig.h")
+    "SHELL:-include \"${PROJECT_SOURCE_DIR}/cmake/amx_tile_loadconfig.h\"")
 endif()
 
 # gguf.cpp reads a file's numbers into enums and looks at them afterwards: defined enough, and it

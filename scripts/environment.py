@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import sys
 
+from fetch import NETWORK_SIGNS, python_with_pip
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "aster"
-# What pip's log holds when it reached nothing, whatever its last line says.
-NETWORK_SIGNS = ("Failed to establish", "Retrying (", "Max retries", "ProxyError")
 
 
 class PrepareError(Exception):
@@ -43,7 +43,8 @@ def logged(command, log, what):
             raise PrepareError(f"{what}: {command[0]}: {error.strerror}") from None
     if code != 0:
         lines = log.read_text(errors="replace").splitlines()
-        errors = [line for line in lines if line.lower().startswith("error")]
+        errors = [line for line in lines
+                  if line.lower().startswith("error") or "No module named pip" in line]
         why = f": {errors[-1][:200]}" if errors else ""
         if any(sign in line for sign in NETWORK_SIGNS for line in lines):
             why += "; is there a network?"
@@ -75,7 +76,7 @@ def environment(requirements, parent, say):
         logged([sys.executable, "-m", "venv", "--without-pip", folder], log, f"making {folder}")
         for file in requirements:
             logged([
-                sys.executable, "-m", "pip", "--python", python, "install", "--no-deps",
+                python_with_pip(), "-m", "pip", "--python", python, "install", "--no-deps",
                 "--only-binary", ":all:", "--disable-pip-version-check", "-r", file
             ], log, f"installing {file.name}")
         (folder / ".ready").write_text(identity)

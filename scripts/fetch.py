@@ -16,6 +16,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import shlex
@@ -120,9 +121,16 @@ def pip_failure(requirement, output):
     return FetchError(f"cannot download {requirement}: pip says: {(errors or lines or ['nothing'])[-1]}")
 
 
+def python_with_pip():
+    """This python, or the system's where this one (of a bare virtual environment, say) has no pip."""
+    if importlib.util.find_spec("pip") is None and os.access("/usr/bin/python3", os.X_OK):
+        return "/usr/bin/python3"
+    return sys.executable
+
+
 def pip_download(requirement, folder, on_bytes, options=(), environment=None):
     """Downloads one distribution into the folder (scratch files too) and returns its path."""
-    pip = shlex.split(os.environ.get("ASTER_PIP", "")) or [sys.executable, "-m", "pip"]
+    pip = shlex.split(os.environ.get("ASTER_PIP", "")) or [python_with_pip(), "-m", "pip"]
     command = pip + ["download", "--disable-pip-version-check", "--no-input", "--no-cache-dir",
                      "--progress-bar", "off", "--retries", "2", "--no-deps", *options,
                      "--dest", os.path.join(folder, "got"), requirement]
@@ -130,7 +138,8 @@ def pip_download(requirement, folder, on_bytes, options=(), environment=None):
         # A session of its own: Ctrl-C reaches this process only, which then ends pip with its children.
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                  start_new_session=True,
-                                 env={**os.environ, **(environment or {}), "TMPDIR": folder})
+                                 env={**os.environ, "PIP_REQUIRE_VIRTUALENV": "0", **(environment or {}),
+                                      "TMPDIR": folder})
         try:
             while child.poll() is None:
                 on_bytes(tree_bytes(folder))

@@ -12,7 +12,8 @@ import sys
 import tarfile
 import zlib
 
-import fetch
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # PYTHONSAFEPATH leaves it out
+import fetch  # noqa: E402
 
 # Before pip hands over a source archive it asks the archive's build backend for the package's
 # metadata, which would download and run a build system. This one answers from nothing.

@@ -1,6 +1,7 @@
 # What ./quickstart and ./check share. Sourced with `set -euo pipefail`; ROOT is the clone.
 # Every step looks first whether it was done, so a run that was cut off is taken up where it was.
 
+CALLER=$PWD
 cd "$ROOT"
 . scripts/pins.sh
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/aster
@@ -8,7 +9,13 @@ PYTHON=python3
 if [ -x /usr/bin/python3 ]; then PYTHON=/usr/bin/python3; fi  # the one that python3-pip belongs to
 export CMAKE_GENERATOR=Ninja
 
-BUILD_PACKAGES=(build-essential cmake ninja-build ccache python3 python3-pip libcli11-dev libdnnl-dev libssl-dev)
+# oneAPI's setvars.sh puts headers of another oneDNN before those that the build finds.
+if [ -n "${ONEAPI_ROOT:-}" ]; then unset CPATH C_INCLUDE_PATH CPLUS_INCLUDE_PATH LIBRARY_PATH; fi
+
+BUILD_PACKAGES=(build-essential cmake ninja-build python3 python3-pip libcli11-dev)
+# Aster can be built without these: linear layers of a prefill are slower then, `aster serve` has no
+# TLS, and every clone compiles all of llama.cpp.
+MORE_PACKAGES=(libdnnl-dev libssl-dev ccache)
 
 say() { printf '%s\n' "$@" >&2; }  # one line for each argument
 fail() { say "aster: $*"; exit 1; }
@@ -26,6 +33,14 @@ section_end() {
 }
 TIMES=()
 
+# As root by sudo in somebody's own clone: the cache would be root's, and build/ too.
+refuse_sudo() {
+  if [ "$(id -u)" -eq 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$(stat -c %u .)" -ne 0 ]; then
+    fail "run this without sudo: it asks for sudo itself where it needs it"
+  fi
+  [ -w . ] || [ -w build ] || fail "cannot write in $ROOT, where the build goes"
+}
+
 missing_packages() {  # prints which of the Debian packages are not installed
   command -v dpkg-query > /dev/null || return 0
   local package
@@ -40,6 +55,7 @@ install_packages() {
   local missing as_root=()
   mapfile -t missing < <(missing_packages "$@")
   [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get > /dev/null || fail "no apt-get here; expected Debian, or these installed: ${missing[*]}"
   say "installing Debian packages: ${missing[*]}"
   if [ "$(id -u)" -ne 0 ]; then
     command -v sudo > /dev/null || fail "these packages need root: run 'apt-get install ${missing[*]}' as root, then this again"
@@ -47,9 +63,27 @@ install_packages() {
     say "sudo may ask for your password"
   fi
   local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
-  "${apt[@]}" update < /dev/null || fail "apt-get update failed; is there a network?"
+  "${apt[@]}" update < /dev/null || say "apt-get update reported errors; going on with the lists that are there"
   "${apt[@]}" install -y --no-install-recommends "${missing[@]}" < /dev/null > /dev/null ||
-    fail "apt-get could not install: ${missing[*]}"
+    fail "apt-get could not install: ${missing[*]} (no network? no right to? its own words are above)"
+}
+
+# install_where_possible <packages>: goes on without those that cannot be had, and says so.
+install_where_possible() {
+  local package missing
+  mapfile -t missing < <(missing_packages "$@")
+  [ ${#missing[@]} -gt 0 ] || return 0
+  (install_packages "${missing[@]}") && return 0
+  [ ${#missing[@]} -eq 1 ] || for package in "${missing[@]}"; do (install_packages "$package") || true; done
+  mapfile -t missing < <(missing_packages "$@")
+  [ ${#missing[@]} -eq 0 ] || say "going on without ${missing[*]}: CONTRIBUTING.md, Dependencies, says what for"
+}
+
+require_cmake() {
+  local version
+  version=$(cmake --version 2> /dev/null | sed -n 's/^cmake version //p')
+  [ -z "$version" ] || [ "$(printf '%s\n' 3.25 "$version" | sort -V | head -n 1)" = 3.25 ] ||
+    fail "$(command -v cmake) is version $version; expected 3.25 or later"
 }
 
 require_space() {  # require_space <folder> <megabytes> <what for>
@@ -62,6 +96,7 @@ require_space() {  # require_space <folder> <megabytes> <what for>
 find_llama() {  # sets LLAMA_DIR, fetching the pinned source where the user named none
   LLAMA_DIR=${ASTER_LLAMA_DIR:-}
   if [ -n "$LLAMA_DIR" ]; then
+    case "$LLAMA_DIR" in /*) ;; *) LLAMA_DIR=$CALLER/$LLAMA_DIR ;; esac
     [ -f "$LLAMA_DIR/include/llama.h" ] ||
       fail "ASTER_LLAMA_DIR='$LLAMA_DIR': expected a checkout of llama.cpp, with include/llama.h"
     LLAMA_DIR=$(cd "$LLAMA_DIR" && pwd)
@@ -76,12 +111,15 @@ fetch_model() {  # fetch_model <name>: prints the path of the GGUF
 }
 
 build_identity() {
+  local compiler
+  read -ra compiler <<< "${CXX:-c++}"  # "ccache g++"
   { grep -E -m 2 '^(model name|flags|Features)' /proc/cpuinfo || true
-    "${CXX:-c++}" --version | head -n 1
+    "${compiler[@]}" --version | head -n 1
+    echo "${CC:-} ${CXX:-} ${CFLAGS:-} ${CXXFLAGS:-} $(readlink -f "$(command -v mpicxx || true)" || true)"
     echo "$ROOT $LLAMA_DIR"; } | sha256sum | cut -c 1-16
 }
 
-clear_build() { find "$1" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +; }
+clear_build() { find "$1/" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} +; }
 
 # configure <preset> <folder> [cmake options]: holds the folder's lock until release_build. A folder
 # configured with the same options is left alone: the build itself configures again when CMake files
@@ -89,10 +127,11 @@ clear_build() { find "$1" -mindepth 1 -maxdepth 1 ! -name .lock -exec rm -rf {} 
 # fresh start.
 configure() {
   local preset=$1 folder=$2 identity options reused=no
+  require_cmake
   options="$LLAMA_DIR $(command -v mpicxx || true) $*"  # MPI is taken where it is found
   shift 2
   mkdir -p "$folder"
-  exec 9> "$folder/.lock"
+  exec 9> "$folder/.lock" || fail "cannot write in $folder; is it another user's?"
   flock -n 9 || { say "waiting for another build in $folder"; flock 9; }
   identity=$(build_identity)
   if [ -e "$folder/CMakeCache.txt" ]; then
@@ -120,14 +159,25 @@ configure() {
   configure "$preset" "$folder" "$@"
 }
 
-# build <folder> <targets>: with all cores, but a gigabyte of memory for each compiler.
-build() {
-  local folder=$1 jobs memory
-  shift
+# How many compilers may run: one a core, with a gigabyte of memory for each; a container's limits
+# count.
+compile_jobs() {
+  local cgroup=${1:-/sys/fs/cgroup} jobs memory limit quota period
+  jobs=$(env -u OMP_NUM_THREADS nproc)
   memory=$(awk '/MemAvailable/ {print int($2 / 1000000)}' /proc/meminfo)
-  jobs=$(nproc)
-  if [ "$memory" -lt "$jobs" ]; then jobs=$((memory > 0 ? memory : 1)); fi
-  cmake --build "$folder" -j "$jobs" --target "$@" >&2 || {
+  read -r limit 2> /dev/null < "$cgroup/memory.max" || limit=max
+  read -r quota period 2> /dev/null < "$cgroup/cpu.max" || quota=max
+  [ "$limit" = max ] || memory=$((limit / 1000000000 < memory ? limit / 1000000000 : memory))
+  [ "$quota" = max ] || jobs=$((quota / period < jobs ? quota / period : jobs))
+  if [ "$memory" -lt "$jobs" ]; then jobs=$memory; fi
+  echo $((jobs > 0 ? jobs : 1))
+}
+
+# build <folder> <targets>
+build() {
+  local folder=$1
+  shift
+  cmake --build "$folder" -j "$(compile_jobs)" --target "$@" >&2 9>&- || {
     rm -f "$folder/.configured"
     [ "$(df --output=avail -BM "$folder" | tail -n 1 | tr -dc 0-9)" -gt 20 ] || fail "the disk is full: $folder"
     fail "the build in $folder failed; the first error is above"

@@ -22,6 +22,7 @@ def mpi_environment():
     """More ranks than there are cores if need be; no network but this machine's own."""
     return environment(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                        OMPI_MCA_rmaps_base_oversubscribe="1",
+                       PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe",  # Open MPI 5
                        OMPI_MCA_plm_rsh_agent="/bin/false", OMPI_MCA_btl="self,vader,tcp",
                        OMPI_MCA_btl_tcp_if_include="lo",
                        OMPI_MCA_btl_vader_single_copy_mechanism="none")

@@ -29,7 +29,8 @@ function(expect what text)  # expect(<what it is> <text> <regular expression>...
   endforeach()
 endfunction()
 
-run(${CPACK} -G DEB -B ${work} --config ${BUILD}/CPackConfig.cmake)
+# Under the strictest umask: who installs it must be able to read it all the same.
+run(sh -c "umask 077 && \"$0\" \"$@\"" ${CPACK} -G DEB -B ${work} --config ${BUILD}/CPackConfig.cmake)
 file(GLOB package ${work}/aster_*.deb)
 run(dpkg-deb -I ${package})
 expect("the control file" "${output}" "Package: aster\n" "Version: ${VERSION}\n" "Depends: [^\n]*libc6 [^\n]*libgomp1 [^\n]*libstdc\\+\\+6 "

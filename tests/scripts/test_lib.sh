@@ -37,7 +37,24 @@ expect "what is missing is named before it is installed" 0 "installing Debian pa
 stand_in apt-get 'case "$*" in *install*) exit 100;; esac'
 expect "a failed installation is one line" 1 "aster: apt-get could not install: absent" lib 'install_packages absent'
 stand_in apt-get 'exit 100'
-expect "no network for apt-get is one line" 1 "is there a network?" lib 'install_packages absent'
+expect "no network for apt-get is one line" 1 "could not install: absent (no network?" lib 'install_packages absent'
+stand_in apt-get 'case "$*" in *update*) exit 100;; esac'
+expect "one broken list of packages stops nothing" 0 "going on with the lists that are there" lib 'install_packages absent'
+stand_in apt-get 'case "$*" in *absent-b*) exit 100;; *install*) echo took "$*" >&2;; esac'
+expect "what can be left out is left out, and told" 0 "going on without absent-a absent-b" \
+  lib 'install_where_possible one absent-a absent-b'
+expect "and the rest is installed" 0 "took -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends absent-a" \
+  lib 'install_where_possible absent-a absent-b'
+rm "$work/bin/apt-get"
+expect "where there is no apt-get, what is needed is told" 1 "expected Debian, or these installed: absent" \
+  lib 'command() { [ "$2" != apt-get ] && builtin command "$@"; }; install_packages absent'
+stand_in stat 'echo 1000'
+expect "sudo in one's own clone is refused" 1 "run this without sudo" env SUDO_USER=somebody bash -c \
+  "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; refuse_sudo"
+expect "root in a clone of somebody's is not" 0 "went on" env -u SUDO_USER bash -c \
+  "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; refuse_sudo; echo went on"
+rm "$work/bin/stat"
+stand_in apt-get 'exit 100'
 stand_in id 'echo 1000'
 stand_in sudo 'echo sudo was asked; exit 1'
 expect "without root, sudo is asked" 1 "sudo may ask for your password" lib 'install_packages absent'
@@ -50,6 +67,8 @@ mkdir -p "$work/llama/include"
 touch "$work/llama/include/llama.h"
 expect "a llama.cpp of one's own is taken" 0 "$work/llama" \
   env ASTER_LLAMA_DIR="$work/llama" bash -c "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; find_llama; echo \$LLAMA_DIR"
+expect "from where the caller stands" 0 "$work/llama" env ASTER_LLAMA_DIR=llama bash -c \
+  "set -euo pipefail; cd '$work'; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; find_llama; echo \$LLAMA_DIR"
 mkdir -p "$work/cache/aster/llama.cpp-$(. "$ROOT/scripts/pins.sh"; echo "$LLAMA_VERSION")"
 expect "a cached source needs no pip" 0 "llama.cpp-" \
   env ASTER_PIP=/nonexistent bash -c "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; find_llama; echo \$LLAMA_DIR"
@@ -73,10 +92,32 @@ expect "the same options are not configured twice, others are" 0 "" \
 stand_in mpicxx 'exit 0'
 expect "MPI that was installed since is taken" 0 "" \
   lib "LLAMA_DIR=x; rm '$work/other/configure.log'; configure release '$work/other' -DMORE=1; [ -e '$work/other/configure.log' ]"
-rm "$work/other/build.ninja"
+rm -f "$work/other/build.ninja"
+stand_in cmake 'echo "cmake version 3.22.1"'
+expect "an old cmake is told with both versions" 1 "is version 3.22.1; expected 3.25 or later" \
+  lib "LLAMA_DIR=x; configure release '$work/other'"
+stand_in g++ 'echo "g++ 12"'
+expect "a compiler may be several words" 0 "same, and another" env CXX="$work/bin/g++ -m64" bash -c \
+  "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; LLAMA_DIR=x; a=\$(build_identity); b=\$(build_identity)
+   CXX='$work/bin/g++'; [ \$a = \$b ] && [ \$a != \$(build_identity) ] && echo same, and another"
+mkdir "$work/cgroup"
+stand_in nproc 'echo 8'
+stand_in awk 'echo 64'
+expect "a core each" 0 "jobs: 8." lib "echo jobs: \$(compile_jobs '$work/cgroup')."
+echo 3500000000 > "$work/cgroup/memory.max"
+expect "and a gigabyte of a container's memory each" 0 "jobs: 3." lib "echo jobs: \$(compile_jobs '$work/cgroup')."
+echo 200000 100000 > "$work/cgroup/cpu.max"
+expect "and no more than its CPUs" 0 "jobs: 2." lib "echo jobs: \$(compile_jobs '$work/cgroup')."
+echo 50000 100000 > "$work/cgroup/cpu.max"
+expect "but one" 0 "jobs: 1." lib "echo jobs: \$(compile_jobs '$work/cgroup')."
+rm "$work/bin/nproc" "$work/bin/awk"
 stand_in cmake 'echo "CMake Error: no compiler"; exit 1'
 expect "a folder that cannot be configured gets one fresh start" 1 "as it was: starting it afresh" \
   lib "LLAMA_DIR=x; touch '$work/other/CMakeCache.txt'; configure release '$work/other'"
+mkdir "$work/disk"
+ln -s "$work/disk" "$work/link"
+expect "so does one that is a link" 1 "as it was: starting it afresh" \
+  lib "LLAMA_DIR=x; build_identity > '$work/disk/.identity'; touch '$work/disk/CMakeCache.txt'; configure release '$work/link'"
 expect "a failed configuration shows cmake's words" 1 "CMake Error: no compiler" lib "LLAMA_DIR=x; configure release '$work/other'"
 expect "a failed build is one line" 1 "aster: the build in $work/other failed" lib "build '$work/other' all"
 stand_in df 'echo Avail; echo 3M'
