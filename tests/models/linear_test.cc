@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -50,7 +52,12 @@ class Product {
   // The same in double, with both sides rounded as the precision says.
   std::vector<double> Law(Precision precision) {
     const std::int64_t k = weight->ne[0], m = weight->ne[1], n = rows->ne[1];
-    const auto round = [&](float x) { return precision == Precision::kBf16 ? Bf16(x) : x; };
+    const auto round = [&](float x) -> double {
+      return precision == Precision::kBf16 ? Bf16(x) : x;
+    };
+    std::vector<double> rounded(static_cast<std::size_t>(n * k)),
+        weights(static_cast<std::size_t>(k));
+    std::transform(Rows(), Rows() + n * k, rounded.begin(), round);
     std::vector<float> row(static_cast<std::size_t>(k));
     std::vector<double> law(static_cast<std::size_t>(m * n));
     for (std::int64_t j = 0; j < m; ++j) {
@@ -61,13 +68,10 @@ class Product {
       } else {
         std::copy_n(reinterpret_cast<const float*>(packed), k, row.begin());
       }
+      std::ranges::transform(row, weights.begin(), round);
       for (std::int64_t i = 0; i < n; ++i) {
-        double sum = 0;
-        for (std::int64_t d = 0; d < k; ++d) {
-          sum += static_cast<double>(round(row[static_cast<std::size_t>(d)])) *
-                 round(Rows()[i * k + d]);
-        }
-        law[static_cast<std::size_t>(i * m + j)] = sum;
+        law[static_cast<std::size_t>(i * m + j)] =
+            std::inner_product(weights.begin(), weights.end(), rounded.begin() + i * k, 0.0);
       }
     }
     return law;
