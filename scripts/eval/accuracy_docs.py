@@ -34,6 +34,12 @@ class Run:
     def tasks(self):
         return self.rows["dense", ALL]["n_tasks"]
 
+    def size(self):
+        """Of the table: "260, 20 a task"; the last round of a run that goes on is not whole."""
+        n, n_tasks = self.samples(ALL), self.tasks()
+        least = n // n_tasks
+        return f"{n}, {least} a task" if n == least * n_tasks else f"{n}, {least} to {least + 1} a task"
+
     def score(self, digits=1):
         return estimate(self.rows["dense", ALL]["score"], 1, digits)
 
@@ -95,8 +101,7 @@ def accuracy_page(text):
         link = LINK.match(line)
         if link:
             run = runs[link[1]] = Run(link[1])
-            n = run.samples(ALL)
-            lines[at] = joined([cells(line)[0], f"{n}, {n // run.tasks()} a task", run.score(),
+            lines[at] = joined([cells(line)[0], run.size(), run.score(),
                                 *(run.kept(setting, ALL, 1) for setting in MEASURED)])
         elif line.startswith(SAME):
             lines[at] = joined([cells(line)[0], str(run.samples(ABOVE)), run.score_above(),
