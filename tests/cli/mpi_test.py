@@ -172,6 +172,8 @@ class Ranks(Case):
         """The pid of a rank, once it is there."""
         end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
+            if mpirun_process.poll() is not None:
+                raise AssertionError(f"no rank {rank}: {finish(mpirun_process)}")
             found = subprocess.run(["pgrep", "-P", str(mpirun_process.pid), "-x",
                                     os.path.basename(ASTER)], capture_output=True, text=True)
             for pid in map(int, found.stdout.split()):
