@@ -90,19 +90,21 @@ def places(run, length):
     for setting in run.compared_at(length):
         charts += strip(run, length, setting)
         found = samples.paired(run, length, samples.needles(run, length, setting))
-        for place, (own, full, n) in samples.by_place(found).items() if found else ():
-            rows.append([setting, place, f"{n:,}", words.share(own, n)] +
-                        [words.share(full, n)] * (reference is not None))
+        for place, count in samples.by_place(found).items() if found else ():
+            against = [words.share(count.full, count.n), f"{count.lost:,}", f"{count.won:,}"]
+            rows.append([setting, place, f"{count.n:,}", words.share(count.found, count.n)] +
+                        against * (reference is not None))
     if not charts:
         return []
     return [
         Heading(4, "Needles and seams", f"{shared(run, length)}-seams"), *charts,
         Table("Needles found, by where they stand. What stands in the anchor, or in a block that "
               "sees all before it, was encoded as full attention encodes it: what is lost there "
-              "is lost to the other blocks. A reference at a seam is in another line too.",
+              "is lost to the other blocks. Other blocks begin behind a seam that hides something from "
+              "them; tokens are counted from there.",
               ["setting", "place", "references", "found"] +
-              [f"found with {reference}, the same ones"] * (reference is not None), rows,
-              words=(1,))
+              [f"found with {reference}", f"with {reference} alone", "with star alone"] * (reference is not None),
+              rows, words=(1,))
     ]
 
 

@@ -7,14 +7,14 @@ block_size on; a seam is the first token of a block after the first.
 import collections
 from typing import NamedTuple, Optional
 
-NEAR = 64  # tokens: a reference this near to a seam counts as at it
 N_BINS = 10
 RIGHT = 1 - 1e-9  # a score from which on an answer is right in full
-# Places of the table. What stands in the first two was encoded as full attention encodes it.
-IN_ANCHOR, SEES_ALL, LATER, AT_SEAM = ("inside the anchor",
-                                       "in blocks that see all before them, outside the anchor",
-                                       "in blocks that do not see all before them",
-                                       f"within {NEAR} tokens of a seam")
+# Places of the table, each reference in one. What stands in the first two was encoded as full attention
+# encodes it; only a block of the others has a seam behind which something is hidden.
+BANDS = (64, 192)  # tokens behind such a seam
+IN_ANCHOR, SEES_ALL = "in the anchor", "in other blocks that see all before them"
+BEHIND = tuple(f"in other blocks, {name} tokens" for name in (f"first {BANDS[0]}", f"next {BANDS[1] - BANDS[0]}", "later"))
+PLACES = (IN_ANCHOR, SEES_ALL, *BEHIND)
 
 
 def seams(block_size, n_context):
@@ -61,16 +61,15 @@ class Reference(NamedTuple):
         return to_seam(self.at, self.block_size, self.n_context)
 
     @property
-    def places(self):
-        """Where it counts in the table of places."""
+    def place(self):
+        """Which of PLACES."""
         if self.at < self.anchor_size:
-            found = [IN_ANCHOR]
-        else:
-            # Its block sees the anchor, and all from the overlap before its window on.
-            first_seen = self.block_size * max(self.at // self.block_size - self.window, 0) - self.overlap
-            found = [SEES_ALL if first_seen <= self.anchor_size else LATER]
-        near = self.to_seam
-        return found + [AT_SEAM] * (near is not None and abs(near) <= NEAR)
+            return IN_ANCHOR
+        # Its block sees the anchor, and all from the overlap before its window on.
+        first_seen = self.block_size * max(self.at // self.block_size - self.window, 0) - self.overlap
+        if first_seen <= self.anchor_size:
+            return SEES_ALL
+        return BEHIND[sum(self.at % self.block_size >= end for end in BANDS)]
 
 
 def references_of(prediction, full=None):
@@ -108,13 +107,22 @@ def paired(run, length, references):
     return [one for one in references if alone or one.full_found is not None]
 
 
+class Count(NamedTuple):
+    """References of one place."""
+    n: int
+    found: int
+    full: int  # found by full attention
+    lost: int  # found by full attention alone
+    won: int  # found by star alone
+
+
 def by_place(references):
-    """{place: (number found, number found by full attention, number of references)}"""
+    """{place: Count}"""
     counts = {}
-    for place in (IN_ANCHOR, SEES_ALL, LATER, AT_SEAM):
-        own = [one for one in references if place in one.places]
-        counts[place] = (sum(one.found for one in own),
-                         sum(bool(one.full_found) for one in own), len(own))
+    for place in PLACES:
+        own = [(one.found, bool(one.full_found)) for one in references if one.place == place]
+        counts[place] = Count(len(own), sum(found for found, _ in own), sum(full for _, full in own),
+                              own.count((False, True)), own.count((True, False)))
     return counts
 
 

@@ -73,7 +73,8 @@ def unequal(run, length):
 
 
 def headline(run, length):
-    settings = run.compared_at(length)
+    settings, counts = run.compared_at(length), machines(run, length)
+    one_machine = len(counts) == 1 and None not in counts  # or seconds do not compare
     parts = unequal(run, length)
     lead = "star L/4" if "star L/4" in settings else (settings or [""])[0]
     sentence = lead_sentence(run, length, lead) if lead else None
@@ -90,23 +91,28 @@ def headline(run, length):
                      plan_of(run, length, setting, "window") if star else "–",
                      plan_of(run, length, setting, "overlap") if star else "–",
                      f"{row['n_samples']:,}", f"{row['n_tasks']}", words.interval(row["score"]),
-                     words.kept(row), words.kept(above), words.ttft(row), f"{row['ttft_s']:.2f}"])
+                     words.kept(row), words.kept(above), words.ttft(row)] +
+                    [f"{row['ttft_s']:.2f}"] * one_machine)
     if rows:
         parts.append(Table(
             "The settings. Block, anchor and overlap are in tokens, the window in blocks. TTFT is the "
             "evaluation's own, of the median sample: no benchmark.",
             ["setting", "block", "anchor", "window", "overlap", "samples", "tasks", "overall score, %",
-             "kept", "kept, above 20", f"TTFT, of {run.reference or 'full attention'}'s",
-             "TTFT, s"], rows))
-        parts += machines(run, length)
+             "kept", "kept, above 20", f"TTFT, of {run.reference or 'full attention'}'s"] +
+            ["TTFT, s"] * one_machine, rows))
+        parts += machine_line(counts)
     return parts
 
 
 def machines(run, length):
-    """What the times are of; nothing where no prediction tells."""
-    counts = collections.Counter(
+    """What the predictions were made on, each with their number; None: they do not tell."""
+    return collections.Counter(
         tuple(one[name] for name in data.MACHINE_FIELDS) if "cpu" in one else None
         for setting in run.settings_at(length) for one in run.samples(length, setting).values())
+
+
+def machine_line(counts):
+    """What the times are of; nothing where no prediction tells."""
     if set(counts) <= {None}:
         return []
     told = []
@@ -117,7 +123,9 @@ def machines(run, length):
             name = (f"{cpu or 'a CPU without a name'}, {words.counted(threads, 'thread', 'threads')} "
                     f"(attention {isa}, linear layers {linear})")
         told.append(f"{name}: {words.counted(n, 'prediction', 'predictions')}")
-    return [Text(f"The times are of {'; '.join(told)}.")]
+    several = " Seconds of several machines do not compare, so there are none; shares are of one run each." * (
+        len(told) > 1)
+    return [Text(f"The times are of {'; '.join(told)}.{several}")]
 
 
 def llama_line(run, length, comparison):

@@ -74,15 +74,29 @@ class SectionsTest(Folders):
         self.assertIn("on the 1 to 4 samples", table.caption)
 
     def test_machines_are_named_with_their_predictions(self):
-        self.assertEqual(sections.machines(self.run_of(both()), LENGTH), [])
+        line = lambda predictions: sections.machine_line(  # noqa: E731
+            sections.machines(self.run_of(predictions), LENGTH))
+        self.assertEqual(line(both()), [])
         own = {"cpu": "Z80", "isa": "scalar", "linear": "ggml", "threads": 1}
-        predictions = [prediction(), prediction(index=1, **own),
-                       prediction(index=2, **own), prediction(index=3, **{**own, "cpu": ""})]
-        (text,) = sections.machines(self.run_of(predictions), LENGTH)
+        (text,) = line([prediction(**own)])
+        self.assertEqual(text.text, "The times are of Z80, 1 thread (attention scalar, linear layers ggml): 1 prediction.")
+        (text,) = line([prediction(), prediction(index=1, **own),
+                        prediction(index=2, **own), prediction(index=3, **{**own, "cpu": ""})])
         self.assertEqual(
             text.text, "The times are of Z80, 1 thread (attention scalar, linear layers ggml): "
             "2 predictions; a machine that was not recorded: 1 prediction; a CPU without a name, "
-            "1 thread (attention scalar, linear layers ggml): 1 prediction.")
+            "1 thread (attention scalar, linear layers ggml): 1 prediction. Seconds of several machines do not "
+            "compare, so there are none; shares are of one run each.")
+
+    def test_seconds_are_shown_where_all_are_of_one_machine(self):
+        own = {"cpu": "Z80", "isa": "scalar", "linear": "ggml", "threads": 1}
+        other = {**own, "threads": 2}
+        for dense, star, shown in ((own, own, True), (own, other, False), ({}, {}, False), (own, {}, False)):
+            with self.subTest(dense=dense, star=star):
+                run = self.run_of([prediction(**dense), prediction("star L/4", **star)])
+                (table,) = [part for part in sections.headline(run, LENGTH) if isinstance(part, page.Table)]
+                self.assertEqual(table.head[-1] == "TTFT, s", shown)
+                self.assertEqual({len(row) for row in table.rows}, {len(table.head)})
 
     def test_the_headline_has_the_summary_s_figures_with_samples_and_intervals(self):
         text = sections.lead_sentence(self.run_of(both()), LENGTH, "star L/4")

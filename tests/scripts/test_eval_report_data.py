@@ -154,31 +154,31 @@ class PlacesTest(Folders):
         self.assertEqual(samples.cells(run, "dense"), {(LENGTH, 3): (1, 2)})
 
     def test_places_by_anchor_block_and_seam(self):
-        anchor, whole, later, seam = (samples.IN_ANCHOR, samples.SEES_ALL, samples.LATER,
-                                      samples.AT_SEAM)
+        anchor, whole, first, after, later = samples.PLACES
         for at, size, window, expected, *overlap in (
-            (10, 256, 0, [anchor]), (192, 256, 0, [anchor, seam]), (191, 256, 0, [anchor]),
-            (256, 256, 0, [whole, seam]), (320, 256, 0, [whole, seam]), (321, 256, 0, [whole]),
-            (600, 256, 0, [later]), (600, 256, 1, [whole]), (900, 256, 1, [later]),
-            (900, 256, 2, [whole]), (150, 128, 0, [whole]), (400, 128, 0, [later]),
-            (400, 128, 1, [whole]), (400, 512, 0, [anchor]), (600, 512, 0, [whole]),
-            (900, 512, 0, [later]), (10, 0, 0, [whole]), (400, 0, 0, [later]),
-            (600, 256, 0, [whole], 256), (600, 256, 0, [later], 255), (900, 256, 1, [whole], 256),
-            (400, 200, 0, [whole], 56), (400, 200, 0, [later], 55)):
+            (10, 256, 0, anchor), (255, 256, 0, anchor), (256, 256, 0, whole), (511, 256, 0, whole),
+            (512, 256, 0, first), (575, 256, 0, first), (576, 256, 0, after), (703, 256, 0, after),
+            (704, 256, 0, later), (767, 256, 0, later), (768, 256, 0, first),
+            (600, 256, 1, whole), (900, 256, 1, after), (900, 256, 2, whole), (150, 128, 0, whole),
+            (400, 128, 0, after), (256, 128, 0, first), (400, 128, 1, whole), (400, 512, 0, anchor),
+            (600, 512, 0, whole), (900, 512, 0, after), (10, 0, 0, whole), (400, 0, 0, after),
+            (600, 256, 0, whole, 256), (600, 256, 0, after, 255), (900, 256, 1, whole, 256),
+            (400, 200, 0, whole, 56), (400, 200, 0, after, 55)):
             with self.subTest(at=at, anchor=size, window=window, overlap=overlap):
                 (one,) = samples.references_of(prediction(
                     reference_at=[at], block_size=256, anchor_size=size, window=window,
                     **dict(zip(["overlap"], overlap))))
-                self.assertEqual(one.places, expected)
+                self.assertEqual(one.place, expected)
 
     def test_full_attention_is_counted_on_the_same_references(self):
         run = self.run_of(both(pred="no", score=0.0) +
+                          [prediction(index=2, pred="no"), prediction("star L/4", index=2)] +
                           [prediction("star L/4", index=1, reference_at=[10])])
         found = samples.paired(run, LENGTH, samples.needles(run, LENGTH, "star L/4"))
-        self.assertEqual(samples.by_place(found), {
-            samples.IN_ANCHOR: (0, 0, 0), samples.SEES_ALL: (0, 1, 1), samples.LATER: (0, 0, 0),
-            samples.AT_SEAM: (0, 1, 1)
-        })
+        counts = samples.by_place(found)
+        self.assertEqual(list(counts), list(samples.PLACES))
+        self.assertEqual(counts.pop(samples.SEES_ALL), samples.Count(n=2, found=1, full=1, lost=1, won=1))
+        self.assertEqual(set(counts.values()), {samples.Count(0, 0, 0, 0, 0)})
 
     def test_dots_say_whether_dense_found_it(self):
         for star, dense, kind in (("blue", "", "found"), ("", "blue", "lost"), ("", "", "neither"),
