@@ -325,6 +325,9 @@ Status CheckServe(const Options& options) {
     return InvalidArgument("--attention " + std::string(AttentionName(attention)) +
                            ": serve takes auto, dense or star");
   }
+  if (attention == Attention::kDense) {  // with sizes, which are star's, no request would be taken
+    if (const Result<Plan> plan = MakePlan(kMinBlockSize, options.plan); !plan) return plan.error();
+  }
   if (serve.tls_cert.empty() != serve.tls_key.empty()) {
     return InvalidArgument("--tls-cert and --tls-key: expected both or none");
   }

@@ -27,7 +27,7 @@ inline constexpr const char* kTopFooter =
   aster ask -m model.gguf -f book.txt -q "Who stole the bicycle?"
 
 Exit codes: 0 done; 1 a file, a model, memory or the output failed; 2 wrong usage;
-130, 143 stopped by SIGINT (Ctrl-C), SIGTERM.)";
+130, 143 stopped by SIGINT (Ctrl-C), SIGTERM, which serve ends by with 0.)";
 
 inline constexpr const char* kAskHelp =
     R"(Usage: aster ask -f FILE -q TEXT [options]

@@ -1,8 +1,7 @@
 // aster serve: the command line's side of the HTTP server.
-#include <condition_variable>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "base/system.h"
@@ -115,12 +114,13 @@ Result<int> RunServe(const Options& options) {
        FormatBytes(server_options->kv_bytes) + ", " +
        FormatCount(server_options->kv_bytes / loaded->model.info().kv_bytes_per_token) + " tokens");
 
-  std::mutex mutex;
-  std::condition_variable_any ended;
-  std::unique_lock lock(mutex);
-  ended.wait(lock, work.token(), [] { return false; });
+  const Status listening = (*server)->Wait(work.token());
   Note("ending: what is under way gets " + std::to_string(options.serve.drain) + " s");
-  (*server)->Stop();
+  if (!(*server)->Stop()) {
+    Note("a client that is still sending its request is cut off");
+    std::_Exit(listening ? 0 : 1);  // its thread ends with the process alone
+  }
+  if (!listening) return listening.error();
   return 0;
 }
 

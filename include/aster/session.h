@@ -27,7 +27,7 @@ class SessionState;
 
 struct SessionOptions {
   PlanOptions plan;   // ubatch_size is taken from the model; kLlama and kRing are refused
-  AskOptions answer;  // its callback, stop token and keep_turn are not used
+  AskOptions answer;  // its stop token and keep_turn are not used
   bool allow_long = false;
   bool wants_answer = true;  // false: the prompt is encoded and that is all
 };

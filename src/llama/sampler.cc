@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <exception>
 #include <memory>
 #include <numeric>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/check.h"
@@ -47,6 +50,32 @@ Status TakePrefill(const Grammar& grammar, const LlamaModel& model, llama_sample
   return Ok();
 }
 
+// The end of what stands in quotes or brackets from `at` on.
+std::size_t QuotedEnd(std::string_view grammar, std::size_t at) {
+  const char closing = grammar[at] == '"' ? '"' : ']';
+  for (++at; at < grammar.size() && grammar[at] != closing; ++at) at += grammar[at] == '\\';
+  return std::min(at + 1, grammar.size());
+}
+
+// The first repetition {least,most} of a grammar with more for least; empty: there is none.
+// llama.cpp counts from the one down to the other and never ends; its own converter makes some of
+// integers whose only bound has 16 digits and more.
+std::string ReversedRepetition(const std::string& grammar) {
+  for (std::size_t at = 0; at < grammar.size(); ++at) {
+    if (grammar[at] == '"' || grammar[at] == '[') {
+      at = QuotedEnd(grammar, at) - 1;
+    } else if (grammar[at] == '#') {
+      at = std::min(grammar.find('\n', at), grammar.size());
+    } else if (grammar[at] == '{') {
+      unsigned long long least = 0, most = 0;
+      if (std::sscanf(grammar.c_str() + at, "{ %llu , %llu", &least, &most) == 2 && least > most) {
+        return grammar.substr(at, grammar.find('}', at) + 1 - at);
+      }
+    }
+  }
+  return {};
+}
+
 double LogSum(std::span<const float> logits) {
   const float max = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
@@ -62,6 +91,10 @@ Status CheckGrammar(const Grammar& grammar, const LlamaModel& model) {
     return InvalidArgument("the grammar (of a schema or of tools) has " +
                            std::to_string(grammar.text.size()) + " bytes, expected at most " +
                            std::to_string(kMaxGrammarBytes));
+  }
+  if (const std::string reversed = ReversedRepetition(grammar.text); !reversed.empty()) {
+    return InvalidArgument("the grammar (of a schema or of tools) repeats something " + reversed +
+                           " times: at least more than at most");
   }
   try {
     TakeLlamaError();
@@ -132,7 +165,14 @@ Token Sampler::Select(std::span<const float> logits, bool by_grammar) {
     candidates[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
   }
   llama_token_data_array array = {candidates.data(), candidates.size(), -1, false};
-  if (by_grammar) llama_sampler_apply(grammar_, &array);
+  if (by_grammar) {
+    llama_sampler_apply(grammar_, &array);
+    // A token drawn all the same would end the process, were it one that ends the text.
+    const auto is_out = [](const llama_token_data& one) { return one.logit == -INFINITY; };
+    if (std::ranges::all_of(candidates, is_out)) {
+      throw std::runtime_error("the grammar leaves no token that may come next");
+    }
+  }
   llama_sampler_apply(chain_, &array);
   ASTER_CHECK(array.selected >= 0 && array.selected < static_cast<std::int64_t>(array.size),
               "no token drawn of %zu", array.size);

@@ -8,6 +8,7 @@
 #include <functional>
 #include <list>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -17,16 +18,22 @@ class ConnectionThreads final : public httplib::TaskQueue {
  public:
   explicit ConnectionThreads(std::size_t most) : most_(most) {}
 
-  // False: there are as many as there may be; the library closes the connection.
+  // False: there are as many as there may be, or as the system allows; the library closes the
+  // connection.
   bool enqueue(std::function<void()> serve) override {
     const std::lock_guard lock(mutex_);
     threads_.remove_if([](const Connection& connection) { return connection.is_over.load(); });
     if (threads_.size() >= most_) return false;
     Connection& connection = threads_.emplace_back();
-    connection.thread = std::jthread([&connection, serve = std::move(serve)] {
-      serve();
-      connection.is_over = true;
-    });
+    try {
+      connection.thread = std::jthread([&connection, serve = std::move(serve)] {
+        serve();
+        connection.is_over = true;
+      });
+    } catch (const std::system_error&) {
+      threads_.pop_back();
+      return false;
+    }
     return true;
   }
 

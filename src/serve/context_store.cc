@@ -117,10 +117,8 @@ ApiResult<Session> ContextStore::Start(const std::string& tenant, const std::str
     only = named->context.plan();
   }
   const auto [at, reuse] = Best(tenant, prompt, options.plan, only ? &*only : nullptr);
-  ++metrics_.cache_queries;
   const Context* held = nullptr;
   if (at != entries_.end()) {
-    ++metrics_.cache_hits;
     Touch(*at);
     held = &at->context;
   }

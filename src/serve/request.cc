@@ -72,9 +72,8 @@ SamplingOptions ReadSampling(Fields& fields, SamplingOptions sampling) {
   const auto real = [&fields](const char* name, double least, double most, float otherwise) {
     return static_cast<float>(fields.Real(name, least, most, otherwise));
   };
-  constexpr double kTiny = std::numeric_limits<float>::min();
   sampling.temperature = real("temperature", 0, 2, sampling.temperature);
-  sampling.top_p = real("top_p", kTiny, 1, sampling.top_p);
+  sampling.top_p = real("top_p", 0, 1, sampling.top_p);
   sampling.min_p = real("min_p", 0, 1, sampling.min_p);
   sampling.top_k = static_cast<int>(fields.Integer("top_k", 0, kMostTokens, sampling.top_k));
   sampling.repeat_penalty = real("repeat_penalty", 0.01, 100, sampling.repeat_penalty);
@@ -203,7 +202,8 @@ bool IsToolName(const Json& name) {
 
 // Refuses what asks too much of the grammar. Patterns that it can't hold to are refused where the
 // answer has to keep to them, else taken out.
-void CheckSchema(Fields& fields, const char* name, Json& schema, bool must_keep) {
+void CheckSchema(Fields& fields, const char* name, Json& schema, bool must_keep,
+                 std::size_t& n_parts) {
   const std::string pattern = LeaveOutPatterns(schema);
   if (must_keep && !pattern.empty()) {
     fields.Refuse(name,
@@ -211,12 +211,14 @@ void CheckSchema(Fields& fields, const char* name, Json& schema, bool must_keep)
                   "look-around and anchors within, not " +
                       pattern);
   }
-  if (const std::string most = TooMuchOf(schema); !most.empty()) fields.Refuse(name, most);
+  const std::string most = TooMuchOf(schema, n_parts);
+  if (!most.empty()) fields.Refuse(name, most);
 }
 
 Json ReadTools(Fields& fields) {
   Json tools = Json::array();
   const Json* given = fields.Array("tools", 0, kMostTools);
+  std::size_t n_parts = 0;
   for (std::size_t i = 0; given != nullptr && i < given->size(); ++i) {
     const Json& tool = (*given)[i];
     const Json function = tool.is_object() ? tool.value("function", Json()) : Json();
@@ -236,7 +238,8 @@ Json ReadTools(Fields& fields) {
     if (copy.value("description", Json()).is_null()) copy["description"] = "";
     if (copy.value("parameters", Json()).is_null()) copy["parameters"] = Json::object();
     const bool is_strict = copy.value("strict", Json()) == true;
-    CheckSchema(fields, "tools", copy["parameters"], is_strict);
+    CheckSchema(fields, "tools", copy["parameters"], is_strict, n_parts);
+    if (n_parts > kMaxToolsParts) break;  // refused
   }
   return tools;
 }
@@ -282,7 +285,8 @@ void ReadFormat(Fields& fields, ChatRequest& chat) {
                   "a type of text, json_object, or json_schema with json_schema.schema");
     return;
   }
-  CheckSchema(fields, "response_format", schema, true);
+  std::size_t n_parts = 0;
+  CheckSchema(fields, "response_format", schema, true, n_parts);
   chat.json_schema = schema.empty() ? R"({"type": "object"})" : schema.dump();
 }
 

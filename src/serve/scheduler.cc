@@ -275,6 +275,8 @@ bool Scheduler::LetIn(const std::shared_ptr<Ticket>& ticket) {
     return true;
   }
   metrics_.queue.Observe(SecondsSince(ticket->submitted));
+  ++metrics_.cache_queries;  // once a prompt, however often it asked for memory
+  metrics_.cache_hits += first.n_reused() > 0;
   metrics_.cached_tokens += static_cast<std::uint64_t>(first.n_reused());
   Publish(*running);
   running_.push_back(std::move(running));

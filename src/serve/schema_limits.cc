@@ -61,9 +61,13 @@ std::size_t KeptBracesEnd(std::string_view pattern, std::size_t at) {
   const std::size_t end = pattern.find('}', at);
   if (end == std::string_view::npos) return end;
   const std::string_view inside = pattern.substr(at + 1, end - at - 1);
+  const std::size_t comma = inside.find(',');
+  const bool has_both = comma != 0 && comma < inside.size() - 1;
+  const std::string text(inside);
   const bool fits = !inside.empty() && inside.size() <= 9 &&
                     inside.find_first_not_of("0123456789,") == std::string_view::npos &&
-                    std::ranges::count(inside, ',') <= 1;
+                    std::ranges::count(inside, ',') <= 1 &&
+                    !(has_both && std::atoi(text.c_str()) > std::atoi(text.c_str() + comma + 1));
   return fits ? end + 1 : std::string_view::npos;
 }
 
@@ -100,7 +104,8 @@ std::size_t KeptEnd(std::string_view inner, std::size_t at) {
 // of an allOf wherever it stands, and the alternatives of a list of types each by itself.
 class Unfolding {
  public:
-  explicit Unfolding(const Json& root) : root_(root) {}
+  // n_all: the parts of the request's other schemas; this one's are added.
+  Unfolding(const Json& root, std::size_t& n_all) : root_(root), n_all_(n_all) {}
 
   // What is expected instead; empty: all is well.
   std::string TooMuch() {
@@ -117,8 +122,12 @@ class Unfolding {
   }
   bool Spend(std::size_t n, int depth) {
     n_parts_ += n;
+    n_all_ += n;
     if (n_parts_ > kMaxSchemaParts) {
       Refuse("a schema of at most " + std::to_string(kMaxSchemaParts) + " parts");
+    }
+    if (n_all_ > kMaxToolsParts) {
+      Refuse("schemas of at most " + std::to_string(kMaxToolsParts) + " parts in all");
     }
     if (depth > kMaxSchemaDepth) {
       Refuse("a schema of at most " + std::to_string(kMaxSchemaDepth) +
@@ -236,6 +245,11 @@ class Unfolding {
       if (schema.contains("enum")) Spend(schema["enum"].size(), depth);
       return;
     }
+    const auto pattern = schema.find("pattern");
+    if (pattern != schema.end() && pattern->is_string() &&
+        !IsPatternKept(pattern->get_ref<const std::string&>())) {
+      Refuse("no $ref to a pattern among values");  // others were taken out or refused
+    }
     const std::size_t n_optional = Properties(schema, depth);
     CheckOptional(n_optional);
     if (schema.contains("additionalProperties")) Part(schema["additionalProperties"], depth + 1);
@@ -309,6 +323,7 @@ class Unfolding {
   }
 
   const Json& root_;
+  std::size_t& n_all_;
   std::size_t n_parts_ = 0;
   std::set<std::string> references_;
   std::vector<const Json*> open_;  // lists of allOf, then targets of references
@@ -331,6 +346,15 @@ std::string TooMuchOfStrings(const Json& schema) {
         return std::string(name) + " of at most " + std::to_string(kMaxCount);
       }
     }
+    const std::pair<const char*, const char*> bounds[] = {
+        {"minItems", "maxItems"}, {"minLength", "maxLength"}, {"minimum", "maximum"}};
+    for (const auto& [least, most] : bounds) {
+      const auto low = schema.find(least), high = schema.find(most);
+      if (low != schema.end() && high != schema.end() && low->is_number() && high->is_number() &&
+          low->get<double>() > high->get<double>()) {
+        return std::string(least) + " of at most " + most;
+      }
+    }
   }
   if (!schema.is_structured()) return {};
   for (const Json& one : schema) {
@@ -342,17 +366,18 @@ std::string TooMuchOfStrings(const Json& schema) {
 }  // namespace
 
 double NestedRepetitions(std::string_view pattern) {
-  std::vector<double> most = {1};  // of each open group
+  double most = 1;
+  std::vector<double> sums = {0};  // of the repetitions side by side in each open group
   for (std::size_t at = 0; at < pattern.size();) {
     if (pattern[at] == '(') {
-      most.push_back(1);
+      sums.push_back(0);
       ++at;
       continue;
     }
-    double inner = 1;
-    if (pattern[at] == ')' && most.size() > 1) {
-      inner = most.back();
-      most.pop_back();
+    double inner = 0;
+    if (pattern[at] == ')' && sums.size() > 1) {
+      inner = sums.back();
+      sums.pop_back();
       ++at;
     } else {
       at = AtomEnd(pattern, at);
@@ -360,12 +385,13 @@ double NestedRepetitions(std::string_view pattern) {
     while (true) {  // a{2}{3} is one within the other
       const auto [factor, length] = Quantifier(pattern.substr(at));
       if (length == 0) break;
-      inner *= factor;
+      inner = std::max(inner, 1.0) * factor;
+      most = std::max(most, inner);
       at += length;
     }
-    most.back() = std::max(most.back(), inner);
+    sums.back() += inner;
   }
-  return *std::ranges::max_element(most);
+  return most;
 }
 
 bool IsPatternKept(std::string_view pattern) {
@@ -382,9 +408,12 @@ bool IsPatternKept(std::string_view pattern) {
   return true;
 }
 
-std::string LeaveOutPatterns(Json& schema) {
+namespace {
+
+// Of schemas, or of the names that an object gives schemas.
+std::string LeaveOutPatternsOf(Json& schema, bool is_names) {
   std::string first;
-  if (schema.is_object()) {
+  if (schema.is_object() && !is_names) {
     const auto pattern = schema.find("pattern");
     if (pattern != schema.end() && pattern->is_string() &&
         !IsPatternKept(pattern->get_ref<const std::string&>())) {
@@ -394,19 +423,32 @@ std::string LeaveOutPatterns(Json& schema) {
   }
   if (!schema.is_structured()) return first;
   static constexpr std::array kValues = {"const", "enum", "default", "examples"};
+  static constexpr std::array kNames = {"properties", "$defs", "definitions", "patternProperties",
+                                        "dependentSchemas"};
   for (auto at = schema.begin(); at != schema.end(); ++at) {
-    if (schema.is_object() && std::ranges::find(kValues, at.key()) != kValues.end()) continue;
-    const std::string within = LeaveOutPatterns(*at);
+    const bool has_key = schema.is_object() && !is_names;
+    if (has_key && std::ranges::find(kValues, at.key()) != kValues.end()) continue;
+    const std::string within =
+        LeaveOutPatternsOf(*at, has_key && std::ranges::find(kNames, at.key()) != kNames.end());
     if (first.empty()) first = within;
   }
   return first;
 }
 
+}  // namespace
+
+std::string LeaveOutPatterns(Json& schema) { return LeaveOutPatternsOf(schema, false); }
+
 std::string TooMuchOf(const Json& schema) {
+  std::size_t n_all = 0;
+  return TooMuchOf(schema, n_all);
+}
+
+std::string TooMuchOf(const Json& schema, std::size_t& n_all) {
   if (schema.dump(-1, ' ', false, Json::error_handler_t::replace).size() > kMaxSchemaBytes) {
     return "a schema of at most " + std::to_string(kMaxSchemaBytes >> 10) + " KiB";
   }
-  if (std::string too_much = Unfolding(schema).TooMuch(); !too_much.empty()) return too_much;
+  if (std::string too_much = Unfolding(schema, n_all).TooMuch(); !too_much.empty()) return too_much;
   return TooMuchOfStrings(schema);
 }
 

@@ -15,12 +15,14 @@ inline constexpr std::int64_t kMaxCount = 2000;  // of minItems, maxLength and t
 inline constexpr std::size_t kMaxPatternBytes = 1024;
 inline constexpr std::size_t kMaxNameBytes = 256;     // of a property or reference
 inline constexpr std::size_t kMaxSchemaParts = 2000;  // as unfolded
+inline constexpr std::size_t kMaxToolsParts = 4000;   // of all tools of a request
 inline constexpr std::size_t kMaxAlternatives = 100000;
 inline constexpr int kMaxSchemaDepth = 100;       // with references followed
 inline constexpr std::size_t kMaxOptional = 100;  // properties of one object
 inline constexpr std::size_t kMaxSchemaBytes = 256 << 10;
 
-// The most repetitions within repetitions of a regular expression, multiplied; ?, * and + count 2.
+// The most repetitions within repetitions of a regular expression, multiplied, those side by side
+// in what is repeated added first; ?, * and + count 2.
 double NestedRepetitions(std::string_view pattern);
 
 // Whether the grammar can hold to a pattern: whole between ^ and $, without look-around, classes
@@ -33,5 +35,8 @@ std::string LeaveOutPatterns(Json& schema);
 
 // What is expected of a schema that asks too much, "at most ..."; empty: it does not.
 std::string TooMuchOf(const Json& schema);
+
+// As above, of one of a request's schemas: n_all is the parts of those before it, and is added to.
+std::string TooMuchOf(const Json& schema, std::size_t& n_all);
 
 }  // namespace aster::serve

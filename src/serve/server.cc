@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <condition_variable>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -26,6 +28,7 @@ using httplib::Response;
 using Handled = httplib::Server::HandlerResponse;
 
 constexpr int kWriteTimeout = 30;  // s
+constexpr int kLastRequests = 10;  // s, for requests that still come in when the server ends
 
 // The request that this thread serves: what its log line needs.
 struct UnderWay {
@@ -64,7 +67,7 @@ class Server::Impl {
     SetGuards();
     SetRoutes();
   }
-  ~Impl() { Stop(); }
+  ~Impl() { Stop(); }  // and the listener's thread is joined
 
   Status Listen() {
     const std::string where = options_.host + ":" + std::to_string(options_.port);
@@ -72,20 +75,35 @@ class Server::Impl {
     const bool bound = options_.port == 0 ? (port_ = http_->bind_to_any_port(options_.host)) > 0
                                           : http_->bind_to_port(options_.host, options_.port);
     if (!bound) return WorldError(where + ": can't listen there (in use, or no such address)");
-    listener_ = std::jthread([this] { http_->listen_after_bind(); });
+    listener_ = std::jthread([this] {
+      const bool was_stopped = http_->listen_after_bind();
+      const std::lock_guard lock(mutex_);
+      listening_ = was_stopped ? Listening::kStopped : Listening::kFailed;
+      changed_.notify_all();
+    });
     http_->wait_until_ready();
     return Ok();
   }
 
   int port() const { return port_; }
 
-  void Stop() {
-    if (!listener_.joinable()) return;
+  Status Wait(const std::stop_token& stop) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, stop, [this] { return listening_ == Listening::kFailed; });
+    if (listening_ != Listening::kFailed) return Ok();
+    return WorldError(options_.host + ":" + std::to_string(port_) +
+                      ": the system lets no more connections in");
+  }
+
+  bool Stop() {
+    if (!listener_.joinable()) return true;
     scheduler_.Drain(std::chrono::seconds(options_.drain_seconds));
     // What is computed is still to be written.
     delivery_.WaitUntilOver(std::chrono::seconds(kWriteTimeout));
     http_->stop();
-    listener_.join();
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(kLastRequests),
+                             [this] { return listening_ != Listening::kYes; });
   }
 
  private:
@@ -137,6 +155,10 @@ class Server::Impl {
   Delivery delivery_;
   std::unique_ptr<httplib::Server> http_;
   int port_ = 0;
+  enum class Listening { kYes, kStopped, kFailed };
+  std::mutex mutex_;  // of what the listener's thread tells
+  std::condition_variable_any changed_;
+  Listening listening_ = Listening::kYes;
   std::jthread listener_;
 };
 
@@ -499,6 +521,7 @@ Result<std::unique_ptr<Server>> Server::Start(const Model& model, const ServerOp
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Server::~Server() = default;
 int Server::port() const { return impl_->port(); }
-void Server::Stop() { impl_->Stop(); }
+Status Server::Wait(const std::stop_token& stop) { return impl_->Wait(stop); }
+bool Server::Stop() { return impl_->Stop(); }
 
 }  // namespace aster::serve

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -49,8 +50,12 @@ class Server {
   ~Server();
 
   int port() const;
+  // Blocks until stop is requested, or nothing more can be accepted. Errors: kWorld, then.
+  Status Wait(const std::stop_token& stop);
   // Takes no more requests, lets those under way finish, and cancels them after drain_seconds.
-  void Stop();
+  // False: a client still sends its request so slowly that its connection's thread has not ended;
+  // the destructor waits for it.
+  [[nodiscard]] bool Stop();
 
  private:
   class Impl;

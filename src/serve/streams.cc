@@ -178,8 +178,13 @@ class ChatEvents : public AnswerEvents {
     if (!answer.is_done) return events;
     told.finished = true;
     const std::string reason = FinishReason(answer.finish, !told.answer.calls().empty());
-    return events +
-           FinishChunk({{"index", i}, {"delta", Json::object()}, {"finish_reason", reason}}, state);
+    Json choice = {{"index", i}, {"delta", Json::object()}};
+    if (answer.logprobs.size() > told.n_logprobs) {  // of tokens that added no text
+      choice["logprobs"] =
+          ChatLogprobsJson(model_, std::span(answer.logprobs).subspan(told.n_logprobs));
+    }
+    choice["finish_reason"] = reason;
+    return events + FinishChunk(std::move(choice), state);
   }
 
   const ChatReader reader_;

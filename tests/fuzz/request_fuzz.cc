@@ -27,7 +27,7 @@ void CheckPlan(const PlanOptions& plan) {
 
 void CheckCommon(const AnswerRequest& request) {
   const SamplingOptions& s = request.answer.sampling;
-  ASTER_CHECK(s.temperature >= 0 && s.temperature <= 2 && s.top_p > 0 && s.top_p <= 1, "sampling");
+  ASTER_CHECK(s.temperature >= 0 && s.temperature <= 2 && s.top_p >= 0 && s.top_p <= 1, "sampling");
   ASTER_CHECK(s.min_p >= 0 && s.min_p <= 1 && s.top_k >= 0 && s.repeat_penalty > 0, "sampling");
   ASTER_CHECK(std::abs(s.presence_penalty) <= 2 && std::abs(s.frequency_penalty) <= 2, "penalty");
   ASTER_CHECK(request.n_answers >= 1 && request.n_answers <= 8, "n %d", request.n_answers);

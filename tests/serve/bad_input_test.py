@@ -31,8 +31,13 @@ def nested_types(n):
     return schema
 
 
-# Schemas that would end llama.cpp's converter, or keep it busy for hours.
+# Schemas that would end llama.cpp's converter or grammar, or keep them busy for hours.
 BOMBS = [
+    {"type": "object", "properties": {"a": {"type": "string", "minLength": 5, "maxLength": 3}}},
+    {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}, "minItems": 5, "maxItems": 3}}},
+    {"type": "object", "properties": {"a": {"type": "integer", "minimum": 5, "maximum": 3}}},
+    {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(" + "a?" * 500 + "){500}$"}}},
+    {"$ref": "#/examples/0", "examples": [{"type": "string", "pattern": "^((a?){ 1500 }){ 1500 }$"}]},
     {"$defs": {"a": {"$ref": "#/$defs/a"}}, "allOf": [{"$ref": "#/$defs/a"}]},
     {"$defs": {"a": {"type": "object", "properties": {"p": {"allOf": [{"$ref": "#/$defs/a"}]}}}}, "$ref": "#/$defs/a"},
     nested_types(30),
@@ -44,7 +49,7 @@ BOMBS = [
 # Field, values; each value alone is refused with a message that names the field.
 SAMPLING = [
     ("temperature", [-0.1, 2.1, -1e300, "hot", True, [], {}]),
-    ("top_p", [0, -0.1, 1.1, "x", True, []]),
+    ("top_p", [-0.1, 1.1, "x", True, []]),
     ("min_p", [-0.1, 1.1, "x", True]),
     ("top_k", [-1, *INTEGERS]),
     ("repeat_penalty", [0, -1, "x", True]),
@@ -92,6 +97,9 @@ CHAT_ROWS = [
         schema_format({"type": "string", "maxLength": 10**12}), schema_format({"enum": []}),
         schema_format({"type": "string", "pattern": "[A-Z]"}), schema_format({"type": "string", "pattern": "^\\d$"}),
         schema_format({"type": "string", "pattern": "^" + "a" * 1000000 + "$"}),
+        schema_format({"type": "string", "pattern": "^a{5,3}$"}),
+        schema_format({"type": "integer", "minimum": 1600000000000000}),  # llama.cpp's own {15,14}
+        schema_format({"properties": {"default": {"type": "string", "pattern": "^\\d$"}}}),
         *map(schema_format, BOMBS),
     ]),
     ("tools", [
@@ -99,6 +107,8 @@ CHAT_ROWS = [
         [tool(name="")], [tool(name=5)], [tool(name="a b")], [tool(name="x" * 65)], [tool(parameters=5)],
         [tool(parameters={"type": "frob"})], [tool(description=5)], [tool()] * 129,
         *([tool(parameters=bomb)] for bomb in BOMBS),
+        [tool(name=f"f{i}", parameters={"type": "object", "properties": {f"p{j}": {"type": "string"} for j in range(99)}})
+         for i in range(41)],
     ]),
     ("tool_choice", ["required", "maybe", 5, [], {}, {"type": "function"}, {"type": "function", "function": {}},
                      {"type": "function", "function": {"name": "absent"}}]),
@@ -141,7 +151,7 @@ TABLES = [
 ]
 # What lies just within the limits, and what other clients send without a second thought.
 ACCEPTED = [
-    {"temperature": 2}, {"temperature": 0}, {"top_p": 1}, {"min_p": 1}, {"top_k": 0}, {"n": 8}, {"seed": 2**63 - 1},
+    {"temperature": 2}, {"temperature": 0}, {"top_p": 1}, {"top_p": 0}, {"min_p": 1}, {"top_k": 0}, {"n": 8}, {"seed": 2**63 - 1},
     {"seed": -2**63}, {"seed": -1}, {"stop": ["x"] * 16}, {"stop": "x" * 1024}, {"stop": []}, {"presence_penalty": -2},
     {"frequency_penalty": 2}, {"logprobs": True, "top_logprobs": 20}, {"logprobs": True, "top_logprobs": 0},
     {"logit_bias": {}}, {"user": "me", "metadata": {"a": "b"}, "store": False, "frob": [1]}, {"model": "gpt-4o"},

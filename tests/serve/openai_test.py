@@ -197,6 +197,13 @@ class OpenAI(Client):
         streamed = [item for chunk in self.chat(logprobs=True, top_logprobs=3, stream=True)
                     for choice in chunk.choices if choice.logprobs for item in choice.logprobs.content]
         self.assertEqual([item.token for item in streamed], [item.token for item in items])
+        # Tokens of a stop string add no text, and have theirs all the same.
+        stop = choice.message.content[len(choice.message.content) // 2:][:4]
+        whole = self.chat(logprobs=True, stop=stop).choices[0].logprobs.content
+        streamed = [item for chunk in self.chat(logprobs=True, stop=stop, stream=True)
+                    for one in chunk.choices if one.logprobs for item in one.logprobs.content]
+        self.assertLess(len(whole), len(items))
+        self.assertEqual([item.token for item in streamed], [item.token for item in whole])
 
     def test_json_mode_gives_an_object(self):
         for stream in (False, True):

@@ -123,7 +123,7 @@ TEST(ReadChatCall, NamesTheFieldThatIsWrong) {
       {"temperature", R"("temperature": -0.1)"},
       {"temperature", R"("temperature": 2.1)"},
       {"temperature", R"("temperature": "hot")"},
-      {"top_p", R"("top_p": 0)"},
+      {"top_p", R"("top_p": -0.1)"},
       {"top_p", R"("top_p": 1.01)"},
       {"min_p", R"("min_p": -1)"},
       {"top_k", R"("top_k": -1)"},
@@ -194,6 +194,10 @@ TEST(SchemaLimits, MultipliesRepetitionsWithinRepetitions) {
                         {"(a*)+", 4},
                         {"a{2}{3}", 6},
                         {"(a{3})(b{4})", 4},
+                        {"(a{3})(b{4}){2}", 8},
+                        {"(a{3}(b{4}c)){2}", 14},
+                        {"(a?|b?|c?){5}", 30},
+                        {"(abc|d){4}", 4},
                         {")a{2", 1},
                         {"a{99999999}", 99999999}};
   for (const Case& c : cases) EXPECT_EQ(NestedRepetitions(c.pattern), c.n) << c.pattern;
@@ -205,13 +209,13 @@ TEST(SchemaLimits, MultipliesRepetitionsWithinRepetitions) {
 TEST(SchemaLimits, KnowsThePatternsThatGrammarsHoldTo) {
   for (const char* kept :
        {"^$", "^abc$", "^[A-Z]{3}-[0-9]{1,4}$", "^(a|b)*c+d?$", "^(?:ab)+$", "^a\\.b\\$$",
-        "^[^\"\\]\\n]*$", "^\\x41\\u00e9$", "^a{,3}b{2,}$", "^.*$"}) {
+        "^[^\"\\]\\n]*$", "^\\x41\\u00e9$", "^a{,3}b{2,}$", "^a{3,3}$", "^.*$"}) {
     EXPECT_TRUE(IsPatternKept(kept)) << kept;
   }
   for (const char* left :
        {"",         "^",         "a",          "^a",       "a$",      "^\\d+$", "^[\\w]$",
         "^(?=a)b$", "^(?<n>a)$", "^a^b$",      "^(a$|b)$", "^a]$",    "^a}$",   "^a{$",
-        "^a{x}$",   "^a{}$",     "^a{1,2,3}$", "^\\x4$",   "^[\\d]$", "^[a$"}) {
+        "^a{x}$",   "^a{}$",     "^a{1,2,3}$", "^\\x4$",   "^[\\d]$", "^[a$",   "^a{5,3}$"}) {
     EXPECT_FALSE(IsPatternKept(left)) << left;
   }
   EXPECT_FALSE(IsPatternKept("^" + std::string(kMaxPatternBytes, 'a') + "$"));
@@ -224,6 +228,12 @@ TEST(SchemaLimits, TakesOutPatternsAndNotWhatIsCalledSo) {
   EXPECT_EQ(schema, Json::parse(R"({"properties": {"pattern": {"type": "string"},
       "a": {"pattern": "^a$"}}, "const": {"pattern": "\\d"}, "anyOf": [{}]})"));
   EXPECT_EQ(LeaveOutPatterns(schema), "");
+
+  schema = Json::parse(R"({"$defs": {"enum": {"pattern": "\\d"}},
+      "properties": {"default": {"pattern": "\\w", "default": {"pattern": "\\w"}}}})");
+  EXPECT_EQ(LeaveOutPatterns(schema), R"("\\d")") << "a name of a schema is no keyword";
+  EXPECT_EQ(schema, Json::parse(R"({"$defs": {"enum": {}},
+      "properties": {"default": {"default": {"pattern": "\\w"}}}})"));
 }
 
 // `n` times `outer` around itself, in place of its null.
@@ -243,6 +253,31 @@ Json WithProperties(int n) {
     schema["properties"]["p" + std::to_string(i)] = {{"type", "string"}};
   }
   return schema;
+}
+
+TEST(SchemaLimits, AreOfAllToolsOfARequest) {
+  const Json schema = WithProperties(99);
+  std::size_t n_parts = 0;
+  for (std::size_t n = 1; n <= kMaxToolsParts / 100; ++n) {
+    ASSERT_EQ(TooMuchOf(schema, n_parts), "");
+    ASSERT_EQ(n_parts, 100 * n);
+  }
+  EXPECT_THAT(TooMuchOf(schema, n_parts), HasSubstr("at most 4000 parts in all"));
+
+  const auto tools = [&schema](int n) {
+    Json list = Json::array();
+    for (int i = 0; i < n; ++i) {
+      const std::string name = "f" + std::to_string(i);
+      list.push_back(
+          {{"type", "function"}, {"function", {{"name", name}, {"parameters", schema}}}});
+    }
+    return Chat("\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"tools\": " +
+                list.dump());
+  };
+  EXPECT_EQ(ErrorOf(tools(40)), nullptr);
+  const auto refused = tools(41);
+  ASSERT_NE(ErrorOf(refused), nullptr);
+  EXPECT_THAT(ErrorOf(refused)->message, HasSubstr("4000 parts in all"));
 }
 
 TEST(SchemaLimits, OrdinarySchemasAreTaken) {
@@ -307,6 +342,12 @@ TEST(SchemaLimits, WhatUnfoldsWithoutEndOrIntoTooMuchIsRefused) {
       {Json{{"allOf", {{{"anyOf", {WithProperties(60), WithProperties(60)}}}}}}, "not required"},
       {Json{{"description", std::string(kMaxSchemaBytes, 'x')}}, "256 KiB"},
       {Json{{"items", {{"type", "string"}, {"maxLength", 2001}}}}, "maxLength of at most 2000"},
+      {Json{{"items", {{"type", "string"}, {"minLength", 5}, {"maxLength", 3}}}},
+       "minLength of at most maxLength"},
+      {Json{{"minItems", 5}, {"maxItems", 3}}, "minItems of at most maxItems"},
+      {Json{{"minimum", 5}, {"maximum", 3.5}}, "minimum of at most maximum"},
+      {Json::parse(R"({"$ref": "#/examples/0", "examples": [{"pattern": "\\d"}]})"),
+       "no $ref to a pattern"},
   };
   for (const auto& [schema, expected] : cases) {
     EXPECT_THAT(TooMuchOf(schema), HasSubstr(expected)) << schema.dump().substr(0, 200);
