@@ -41,7 +41,8 @@ struct EncodeOptions {
   // have computed them in steps of other lengths. Nothing is taken over under kLlama, nor from or
   // for a context that is spread over several hosts.
   const Context* start = nullptr;
-  // Called after every step, on the calling thread.
+  // Called after every step, on the calling thread. It may use other contexts of the model, unless
+  // several hosts share the work.
   std::function<void(const Progress&)> on_progress;
   std::stop_token stop;     // raised: Encode returns kCancelled within one step
   bool allow_long = false;  // go on past the length the model was trained for
@@ -78,10 +79,14 @@ struct AskOptions {
   std::int64_t max_tokens = -1;  // -1 = until the answer ends or the trained length is reached
   SamplingOptions sampling;
   std::vector<std::string> stop_strings;  // the answer ends before the first of these
-  // Pieces of the answer as they come; always whole UTF-8 characters.
+  // Pieces of the answer as they come; always whole UTF-8 characters. It may use other contexts of
+  // the model, unless several hosts share the work.
   std::function<void(std::string_view)> on_text;
-  std::stop_token stop;    // raised: the answer ends there, finish = kCancelled
-  bool keep_turn = false;  // query and answer join what the next query sees
+  std::stop_token stop;  // raised: the answer ends there, finish = kCancelled
+  // Query and answer join what the next query sees, but for the answer's last token, which was
+  // drawn and not run; a token that ended the text does not count as one. Of an answer that was
+  // cancelled, what had come.
+  bool keep_turn = false;
   bool allow_long = false;
   bool ignore_end_of_text = false;  // go on past it, to max_tokens: for benchmarks
   int n_top_logprobs = 10;          // of Answer::top_logprobs; more than there are means all
@@ -132,7 +137,8 @@ class Context {
                                 const EncodeOptions& options);
 
   // Lets the query see everything and answers. The query must hold at least one token. Without
-  // keep_turn the context is afterwards as it was before; after a cancel, too.
+  // keep_turn the context is afterwards as it was before, and so it is when nothing of an answer
+  // came before a cancel.
   Result<Answer> Ask(std::span<const Token> query, const AskOptions& options);
 
   // Tokens that the next query will see: the context and the turns kept.

@@ -41,6 +41,8 @@ double BusySeconds(const std::string& stat, double ticks_per_second,
   std::istringstream lines(stat);
   double ticks = 0;
   for (std::string line; std::getline(lines, line);) {
+    // The first line is the sum of all CPUs, and its first number no CPU's.
+    if (line.size() < 4 || line[3] < '0' || line[3] > '9') continue;
     int cpu = -1;
     long long user = 0, nice = 0, system = 0, idle = 0, wait = 0, irq = 0, soft = 0, steal = 0;
     const int n = std::sscanf(line.c_str(), "cpu%d %lld %lld %lld %lld %lld %lld %lld %lld", &cpu,

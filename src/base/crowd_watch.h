@@ -32,7 +32,8 @@ CpuTimes ReadCpuTimes();
 
 class CrowdWatch {
  public:
-  // A team of n_threads on n_cpus. read: the system's times by default.
+  // A team of n_threads on n_cpus, which are those that `read` tells of: the affinity mask's by
+  // default, as the times are. A quota below them is no crowd.
   CrowdWatch(int n_threads, int n_cpus, std::function<CpuTimes()> read = nullptr);
   ~CrowdWatch();
   CrowdWatch(const CrowdWatch&) = delete;

@@ -112,12 +112,14 @@ std::vector<std::string> CgroupFolders(std::string_view text, std::string_view c
   return folders;
 }
 
-int UsableCpus() {
+int AffinityCpus() {
   int n = static_cast<int>(std::thread::hardware_concurrency());
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) n = CPU_COUNT(&set);
-  return std::max(1, std::min(n, CgroupCpus()));
+  return std::max(1, n);
 }
+
+int UsableCpus() { return std::max(1, std::min(AffinityCpus(), CgroupCpus())); }
 
 std::int64_t AvailableMemory() {
   const std::int64_t bytes = std::min(MemAvailable(), CgroupMemoryLeft());

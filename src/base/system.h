@@ -11,6 +11,9 @@ namespace aster {
 // CPUs this process may use: its affinity mask, cut by the cgroup's CPU quota. At least 1.
 int UsableCpus();
 
+// CPUs of its affinity mask alone, which it may use by turns where a quota is smaller. At least 1.
+int AffinityCpus();
+
 // The folders whose limits of a controller ("cpu", "memory") bind a process: its own control group
 // and those around it, the innermost first. text: /proc/self/cgroup's.
 std::vector<std::string> CgroupFolders(std::string_view text, std::string_view controller);

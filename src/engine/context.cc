@@ -117,8 +117,9 @@ Status EncodeStock(ContextState& state, std::span<const Token> tokens, const Hos
     const KeyRange& place = share.passes[i].tokens.front();
     const auto chunk = tokens.subspan(static_cast<std::size_t>(place.begin),
                                       static_cast<std::size_t>(place.size()));
-    const Result<Logits> ran = state.Run(chunk, nullptr, Outputs::kNone, stop);
-    if (!ran) return ran.error();
+    if (const Result<Logits> ran = state.Run(chunk, nullptr, Outputs::kNone, stop); !ran) {
+      return ran.error();
+    }
     at(i, 1);
   }
   return Ok();
@@ -145,8 +146,11 @@ Result<Answer> Generate(ContextState& state, const AskOptions& options, Logits l
   const std::int64_t capacity = state.stock != nullptr ? state.stock->capacity() : -1;
   Generation generation(*state.model, options,
                         AnswerLimit(*state.model, state.size(), capacity, options), state.tokens);
-  while (const std::optional<Token> token = generation.Take(logits.values)) {
-    logits = {};
+  while (true) {
+    generation.Draw(logits.values);
+    logits = {};  // and with them the model's turn, which the caller may need when shown the text
+    const std::optional<Token> token = generation.Show();
+    if (!token) break;
     if (options.stop.stop_requested()) {
       generation.End(Finish::kCancelled);
       break;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <span>
 #include <stop_token>
 #include <utility>
@@ -80,7 +81,11 @@ class ContextState {
     if (stock != nullptr) {
       if (Status status = stock->Truncate(n); !status) return status;
     } else {
-      store().Truncate(n);
+      try {
+        store().Truncate(n);
+      } catch (const std::bad_alloc&) {
+        return WorldError("no memory to go back to " + std::to_string(n) + " tokens");
+      }
     }
     if (remote != nullptr) remote->Truncate(n);
     while (!held.empty() && held.back().begin >= n) held.pop_back();

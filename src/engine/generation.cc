@@ -24,28 +24,28 @@ Generation::Generation(const ModelState& model, const AskOptions& options, std::
                Recent(seen, options), model.llama.get()),
       stream_(options.stop_strings, options.on_text) {}
 
-std::optional<Token> Generation::Take(std::span<const float> logits) {
+void Generation::Draw(std::span<const float> logits) {
   if (answer_.tokens.empty()) {
     const auto n = static_cast<std::size_t>(std::max(options_.n_top_logprobs, 1));
     answer_.top_logprobs = TopLogprobs(logits, n);
   }
-  Token token = 0;
+  drawn_.reset();
   try {
-    token = sampler_.Draw(logits);
-  } catch (const std::exception&) {  // llama.cpp's, when a grammar has come to its end
-    End(Finish::kEndOfText);
-    return std::nullopt;
+    drawn_ = sampler_.Draw(logits);
+  } catch (const std::exception&) {  // when a grammar has come to its end
+    return;
+  }
+  if (options_.n_logprobs >= 0) {
+    drawn_logprob_ = LogprobOf(logits, *drawn_, static_cast<std::size_t>(options_.n_logprobs));
   }
   if (answer_.tokens.empty()) first_token_ = Clock::now();
   answer_.decode_seconds = SecondsSince(first_token_);
-  const std::size_t n_before = answer_.tokens.size();
-  const bool ends = Ends(token);
-  if (options_.n_logprobs >= 0 && answer_.tokens.size() > n_before) {
-    answer_.logprobs.push_back(
-        LogprobOf(logits, token, static_cast<std::size_t>(options_.n_logprobs)));
-  }
-  if (ends) return std::nullopt;
-  return token;
+}
+
+std::optional<Token> Generation::Show() {
+  if (!drawn_) End(Finish::kEndOfText);
+  if (ended_ || Ends(*drawn_)) return std::nullopt;
+  return drawn_;
 }
 
 void Generation::End(Finish finish) {
@@ -63,6 +63,7 @@ bool Generation::Ends(Token token) {
     return true;
   }
   answer_.tokens.push_back(token);
+  if (drawn_logprob_) answer_.logprobs.push_back(std::move(*drawn_logprob_));
   const bool shown = std::ranges::find(options_.shown_tokens, token) != options_.shown_tokens.end();
   if (!stream_.Add(llama.Piece(token, shown))) {
     End(Finish::kStopString);

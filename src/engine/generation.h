@@ -22,9 +22,11 @@ class Generation {
   Generation(const ModelState& model, const AskOptions& options, std::int64_t limit,
              std::span<const Token> seen);
 
-  // Draws a token from the logits [n_vocab] of all that is there. Returns it when the answer goes
-  // on behind it; nullopt when the answer has ended.
-  std::optional<Token> Take(std::span<const float> logits);
+  // Draws a token from the logits [n_vocab] of all that is there.
+  void Draw(std::span<const float> logits);
+  // Takes what was drawn into the answer and shows its text: calls on_text, which the model's turn
+  // must not be held for. Returns it when the answer goes on behind it; nullopt when it has ended.
+  std::optional<Token> Show();
   void End(Finish finish);
   bool ended() const { return ended_; }
   const Answer& answer() const { return answer_; }            // its text comes with the end
@@ -39,6 +41,8 @@ class Generation {
   Sampler sampler_;
   TextStream stream_;
   Answer answer_;
+  std::optional<Token> drawn_;  // nullopt: nothing may come
+  std::optional<AnswerLogprob> drawn_logprob_;
   Clock::time_point first_token_;
   bool ended_ = false;
 };

@@ -30,8 +30,14 @@ double SecondsPerToken(ModelState& model) {
 double SecondsPerPair(ModelState& model) {
   constexpr std::int64_t kKeys = 4096, kQueries = 256;
   const auto layers = model.pass->layers();
-  const auto has_keys = [](const LayerShape& shape) { return shape.n_kv_heads > 0; };
-  const auto at = std::find_if(layers.begin(), layers.end(), has_keys);
+  // A layer whose window hides most of the keys tells nothing of those that see them all.
+  const auto windows = model.pass->windows();
+  const bool all_slide = std::ranges::none_of(windows, [](const Window& w) { return w.size == 0; });
+  const auto counts = [&](const LayerShape& shape) {
+    const Window& window = windows[static_cast<std::size_t>(&shape - layers.data())];
+    return shape.n_kv_heads > 0 && (all_slide || window.size == 0);
+  };
+  const auto at = std::find_if(layers.begin(), layers.end(), counts);
   if (at == layers.end()) return 0;
   KvStore store({*at});
   if (!store.Reserve(kKeys)) return 0;
@@ -63,7 +69,7 @@ double SecondsPerPair(ModelState& model) {
     model.pass->Attend(store, static_cast<int>(at - layers.begin()), {&range, 1}, call, 0);
     seconds = SecondsSince(start);
   }
-  const auto n_layers = static_cast<double>(std::count_if(layers.begin(), layers.end(), has_keys));
+  const auto n_layers = static_cast<double>(std::count_if(layers.begin(), layers.end(), counts));
   return seconds / (kQueries * kKeys) * n_layers;
 }
 

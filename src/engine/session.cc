@@ -44,7 +44,8 @@ class SessionState {
     options.answer = answer;
     generation.emplace(model(), answer, AnswerLimit(model(), context->size(), -1, answer),
                        context->tokens);
-    next = generation->Take(first_logits);
+    generation->Draw(first_logits);
+    next = generation->Show();
   }
 };
 
@@ -235,16 +236,21 @@ Status Session::DecodeTogether(const Model& model, std::span<Session* const> ses
     seen[i] = {0, at};
     parts.push_back({{at, at + 1}, &state.context->store(), {&seen[i], 1}});
   }
-  const std::lock_guard turn(shared.turn);
-  const auto logits = shared.pass->Run(tokens, parts, Outputs::kAll, stop);
-  if (!logits) return logits.error();
   const auto n_vocab = static_cast<std::size_t>(shared.info.n_vocab);
+  {
+    const std::lock_guard turn(shared.turn);
+    const auto logits = shared.pass->Run(tokens, parts, Outputs::kAll, stop);
+    if (!logits) return logits.error();
+    for (std::size_t i = 0; i < sessions.size(); ++i) {
+      sessions[i]->state_->generation->Draw(logits->subspan(i * n_vocab, n_vocab));
+    }
+  }
   for (std::size_t i = 0; i < sessions.size(); ++i) {
     SessionState& state = *sessions[i]->state_;
     state.context->tokens.push_back(tokens[i]);
     state.context->held = {{0, state.context->size()}};
     state.first_logits = {};
-    state.next = state.generation->Take(logits->subspan(i * n_vocab, n_vocab));
+    state.next = state.generation->Show();
   }
   return Ok();
 }

@@ -186,7 +186,7 @@ Status EncodeShare(ModelState& model, std::span<const Token> tokens, const Share
   for (std::size_t at = 0; at < passes.size(); ++at) {
     if (work.stop.stop_requested()) return Cancelled("cancelled");
     const HostPass& pass = passes[at];
-    const std::lock_guard turn(model.turn);
+    std::unique_lock turn(model.turn);
     if (pass.exchanges && work.shares.size() > 1) {
       const Status status = RunExchanging(model, tokens, work, at, store, profile);
       if (!status) return status;
@@ -196,6 +196,7 @@ Status EncodeShare(ModelState& model, std::span<const Token> tokens, const Share
       if (!ran) return ran.error();
       *profile += model.pass->profile();
     }
+    turn.unlock();  // whom it is told may use another context of the model
     if (Status status = work.on_progress(at, 1); !status) return status;
   }
   return Ok();

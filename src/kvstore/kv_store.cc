@@ -367,16 +367,19 @@ void KvStore::CopyIn(int layer, KeyRange range, std::span<const std::byte> from)
 
 void KvStore::Truncate(std::int64_t n_tokens) {
   ASTER_CHECK(n_tokens >= 0, "%lld tokens", static_cast<long long>(n_tokens));
-  size_ = std::min(size_, n_tokens);
-  if (PagesFor(n_tokens) > std::ssize(pages_)) return;
-  ReleasePages(static_cast<std::size_t>(PagesFor(n_tokens)));
-
+  const std::int64_t n_pages = PagesFor(n_tokens);
+  if (n_pages > std::ssize(pages_)) {
+    size_ = std::min(size_, n_tokens);
+    return;
+  }
   // What remains of the forgotten: one zero row, appended for every token that was ever written.
   // Beyond, the page is as the system gave it, zero and without memory behind it.
-  std::int64_t end =
-      std::min(written_, std::ssize(pages_) * static_cast<std::int64_t>(kPageTokens));
-  if (!pages_.empty() && pages_.back() == nullptr) end = n_tokens;
-  if (n_tokens < end) OwnPage(pages_.size() - 1);
+  const auto last = static_cast<std::size_t>(std::max<std::int64_t>(n_pages - 1, 0));
+  std::int64_t end = std::min(written_, n_pages * static_cast<std::int64_t>(kPageTokens));
+  if (n_pages > 0 && pages_[last] == nullptr) end = n_tokens;
+  if (n_tokens < end) OwnPage(last);  // may find no memory: nothing is changed yet
+  size_ = std::min(size_, n_tokens);
+  ReleasePages(static_cast<std::size_t>(n_pages));
   for (int layer = 0; layer < static_cast<int>(layers_.size()) && n_tokens < end; ++layer) {
     const LayerShape& shape = layers_[layer];
     const std::vector<std::uint16_t> zeros(std::max(shape.head_dim, shape.head_dim_v));

@@ -80,6 +80,8 @@ class KvStore {
 
   // Forgets tokens [n_tokens, ...): pages that hold no other are given back, and what remains of
   // the forgotten in the last page is zeroed, so that no stale value can reach a sum.
+  // Throws std::bad_alloc, and changes nothing, without memory for a page that another store has
+  // too.
   void Truncate(std::int64_t n_tokens);
 
   // Valid until the next Reserve or Truncate.

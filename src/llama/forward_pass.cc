@@ -68,7 +68,7 @@ ForwardPass::ForwardPass(const LlamaModel& model, const ForwardOptions& options,
                          const Kernels& kernels)
     : model_(model),
       options_(options),
-      crowd_(options.n_threads, UsableCpus()),
+      crowd_(options.n_threads, AffinityCpus()),
       attender_(kernels, options.n_threads),
       linear_(MakeLinear(model, options)) {}
 
@@ -245,13 +245,16 @@ Result<std::span<const float>> ForwardPass::Run(std::span<const Token> tokens,
 
   const TokenBatch batch(tokens, parts, n_outputs);
   int result = 0;
-  {
+  try {
     const DeviceScope scope(&step, linear);
     llama_memory_clear(llama_get_memory(context_), false);
     llama_set_abort_callback(context_, StopRequested, &step);
     result = llama_decode(context_, batch.get());
-    llama_set_abort_callback(context_, nullptr, nullptr);
+  } catch (const std::exception& e) {  // no memory, mostly
+    result = -1;
+    step.error = std::string("the step failed: ") + e.what();
   }
+  llama_set_abort_callback(context_, nullptr, nullptr);
   profile_ = step.profile;
   if (result != 0) {
     TruncateAll(parts, before);

@@ -83,6 +83,9 @@ class ForwardPass {
   // Prefills of fewer tokens have ggml's linear layers, which round otherwise; 1: all have.
   std::int64_t min_rows() const;
 
+  // By layer; a size of 0: it sees everything.
+  std::span<const Window> windows() const { return windows_; }
+
   // Of the last Run.
   const Profile& profile() const { return profile_; }
 

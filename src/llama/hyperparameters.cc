@@ -30,6 +30,7 @@ std::string WhyNotServed(const llama_model* model) {
   if (!hparams.causal_attn) return "its attention is not causal";
   if (hparams.use_alibi || hparams.f_max_alibi_bias > 0.0f) return "it uses ALiBi position biases";
   if (hparams.swa_type == LLAMA_SWA_TYPE_SYMMETRIC) return "its sliding window looks ahead";
+  if (hparams.indexer_top_k > 0) return "its attention is sparse: an indexer chooses the keys";
   for (const auto& layer : model->layers) {
     if (layer.rope_long != nullptr)
       return "its rope factors depend on the context length (longrope)";

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -191,9 +193,9 @@ class OneDnnLinear : public LinearLayers {
                        std::int64_t k, float* out, std::int64_t m) {
     const dnnl_status_t status =
         dnnl_sgemm('N', 'T', n, count, k, 1.0f, rows, k, panel, k, 0.0f, out, m);
-    ASTER_CHECK(status == dnnl_success, "dnnl_sgemm(%lld, %lld, %lld) returned %d",
-                static_cast<long long>(n), static_cast<long long>(count), static_cast<long long>(k),
-                static_cast<int>(status));
+    if (status == dnnl_success) return;
+    throw std::runtime_error("dnnl_sgemm(" + std::to_string(n) + ", " + std::to_string(count) +
+                             ", " + std::to_string(k) + ") returned " + std::to_string(status));
   }
 
   // Rows [first, first + count) of the weight, [count, k]; null when they can't be read.

@@ -236,9 +236,10 @@ bool SameRule(const Plan& a, const Plan& b) {
 std::int64_t DenseExtent(const Plan& plan) {
   if (plan.attention != Attention::kStar) return plan.n_context;
   // Block k sees all before it iff (k - window) * block_size - overlap <= anchor_size. An overlap
-  // may be longer than the context.
+  // may be longer than the context, a window have more blocks.
   const std::int64_t overlap = std::min(plan.overlap, plan.n_context);
-  const std::int64_t n_blocks = (plan.anchor_size + overlap) / plan.block_size + plan.window + 1;
+  const std::int64_t window = std::min(plan.window, plan.n_blocks);
+  const std::int64_t n_blocks = (plan.anchor_size + overlap) / plan.block_size + window + 1;
   return std::min(n_blocks * plan.block_size, plan.n_context);
 }
 

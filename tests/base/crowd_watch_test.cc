@@ -9,7 +9,7 @@ namespace aster {
 namespace {
 
 constexpr const char* kStat =
-    "cpu  1000 0 0 0 0 0 0 0 0 0\n"
+    "cpu  1000 300 20 5000 0 0 0 0 0 0\n"
     "cpu0 100 20 30 4000 500 6 7 80 9 0\n"
     "cpu1 1000 0 0 9000 0 0 0 0 0 0\n"
     "cpu11 5 0 0 0 0 0 0 0 0 0\n"

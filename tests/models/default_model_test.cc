@@ -182,7 +182,10 @@ TEST_F(DefaultModel, AFactAtTenDepthsOf6000TokensIsFoundByDenseAndByStar) {
   AskOptions greedy;
   greedy.max_tokens = 24;
   greedy.sampling.temperature = 0;
-  std::optional<Context> dense;  // what comes before the fact is encoded once: deepest fact first
+  // What comes before the fact is encoded once: deepest fact first.
+  std::optional<Context> dense, star;
+  EncodeOptions quarter;
+  quarter.plan.attention = Attention::kStar;
   int found[2] = {};
   for (int i = 9; i >= 0; --i) {
     const std::string thing = things[i];
@@ -203,11 +206,14 @@ TEST_F(DefaultModel, AFactAtTenDepthsOf6000TokensIsFoundByDenseAndByStar) {
     ASSERT_TRUE(dense->Rewind(common).ok());
     AskOptions keep = greedy;
     keep.keep_turn = true;
-    Context star =
-        MustEncode(model, tokens.first(n_context),
-                   {.attention = Attention::kStar, .block_size = (prompt.n_context + 3) / 4});
+    if (star) {
+      quarter.start = &*star;
+    } else {
+      quarter.plan.block_size = (prompt.n_context + 3) / 4;
+    }
+    star = *Context::Encode(model, tokens.first(n_context), quarter);
     const Answer answers[] = {*dense->Ask(tokens.subspan(static_cast<std::size_t>(common)), keep),
-                              *star.Ask(tokens.subspan(n_context), greedy)};
+                              *star->Ask(tokens.subspan(n_context), greedy)};
     for (int way = 0; way < 2; ++way) {
       const bool hit = answers[way].text.find(number) != std::string::npos;
       found[way] += hit;

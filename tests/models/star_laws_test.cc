@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <new>
 
 #include "base/check.h"
+#include "llama/device.h"
 #include "models/compare.h"
 #include "support/f32_kernels.h"
 #include "support/tiny_gguf.h"
@@ -106,6 +108,37 @@ class StarLaws : public ::testing::Test {
                                                                 token % kPageTokens, dim)]);
   }
 };
+
+// Finds no memory in the middle of a step.
+class NoMemory : public OtherKeys {
+ public:
+  Status Ask(int layer, std::span<const AttendCall>) override {
+    if (layer > 0) throw std::bad_alloc();
+    return Ok();
+  }
+  Status Join(int, std::span<const AttendCall>) override { return Ok(); }
+};
+
+TEST_F(StarLaws, AStepThatFindsNoMemoryIsAnErrorAndLeavesTheStoreAsItWas) {
+  const std::unique_ptr<KvStore> store = NewStore(), undisturbed = NewStore();
+  const std::vector<Step> steps = StarPlan(100, 100).steps;
+  RunSteps(steps, *undisturbed);
+  const std::span<const Step> all = steps;
+  RunSteps({all.begin(), all.begin() + 2}, *store);
+  const std::int64_t before = store->size();
+  const Step& next = steps[2];
+  const auto chunk = std::span<const Token>(tokens_).subspan(
+      static_cast<std::size_t>(next.tokens.begin), static_cast<std::size_t>(next.tokens.size()));
+  NoMemory others;
+  const auto failed =
+      pass_->Run(chunk, {&next.tokens, 1}, next.visible, *store, Outputs::kNone, {}, &others);
+  ASSERT_FALSE(failed.ok());
+  EXPECT_EQ(failed.error().kind, ErrorKind::kWorld);
+  EXPECT_NE(failed.error().message.find("bad_alloc"), std::string::npos) << failed.error().message;
+  EXPECT_EQ(store->size(), before);
+  RunSteps({all.begin() + 2, all.end()}, *store);
+  EXPECT_EQ(LargestDifference(*store, *undisturbed, {0, kLength}), 0);
+}
 
 TEST_F(StarLaws, Law1StarThatSeesAllThatDenseSeesEqualsDense) {
   PlanOptions dense_options;

@@ -124,6 +124,14 @@ TEST(PlanLaws, AWindowAnOverlapOrAnAnchorOverTheWholeContextSeesWhatDenseSees) {
   }
 }
 
+TEST(PlanLaws, AWindowOfAnyNumberOfBlocksSeesAll) {
+  constexpr std::int64_t kEvery = std::numeric_limits<std::int64_t>::max();
+  const auto plan =
+      MakePlan(1000, {.attention = Attention::kStar, .block_size = 100, .window = kEvery});
+  ASSERT_TRUE(plan.ok()) << plan.error().message;
+  EXPECT_EQ(DenseExtent(*plan), 1000);
+}
+
 TEST(PlanLaws, BeforeTheAlikeExtentTwoPlansHaveOneMaskAndTheNextRowDiffersFromDenses) {
   ForAllStars([](const Sizes& s) {
     const std::int64_t n = s.n_context;
