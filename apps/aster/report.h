@@ -28,7 +28,7 @@ struct Report {
 };
 
 // "6,498 tokens of context; star attention: 4 blocks of 1,792, anchor 1,792, 68 % of dense's work;
-// expect 98 % (92 to 104) of dense's RULER score, as seen on 2 small models at 4K to 16K".
+// expect 98 % (92 to 104) of dense's RULER score, as seen on 2 small models at 4K to 8K".
 std::string PlanLine(const Plan& plan);
 // "3 hosts: 2 + 1 + 1 blocks", or that one host does it all.
 std::string HostsLine(const Plan& plan, const SpreadChoice& choice);

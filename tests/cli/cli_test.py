@@ -194,7 +194,7 @@ class Streams(Case):
         self.assertEqual((ended.code, ended.out), (0, "Because.\n"), ended)
         lines = ended.err.splitlines()
         self.assertRegex(lines[0], r"^aster: 4,508 tokens of context; star attention: \d+ blocks of .*"
-                         r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 16K$")
+                         r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 8K$")
         self.assertRegex(lines[1], r"^aster: KV memory [\d.]+ MB of [\d.]+ \w+ available$")
         self.assertRegex(lines[-1], r"^aster: TTFT .* prefill .* tokens/s, decode .* tokens/s, KV "
                                     r"[\d.]+ MB, fake, 1 thread$")
@@ -202,12 +202,12 @@ class Streams(Case):
 
     def test_the_plan_says_what_accuracy_to_expect_where_it_was_measured(self):
         for arguments, said in [
-            (["--block-size", "1200"], r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 16K$"),
+            (["--block-size", "1200"], r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 8K$"),
             (["--block-size", "16"], "; what that keeps of dense's accuracy was not measured$"),
             (["--block-size", "512", "--window", "1"], "as seen on 1 small model at 4K$"),
-            (["--block-size", "1K", "--window", "1"], "as seen on 2 small models at 4K to 16K$"),
+            (["--block-size", "1K", "--window", "1"], "as seen on 2 small models at 4K to 8K$"),
             (["--block-size", "500", "--window", "1"], "as seen on 1 small model at 4K$"),
-            ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 16K$"),
+            ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 8K$"),
             (["--overlap", "256"], r"blocks of 768, anchor 768, overlap 256, \d+ % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 8K$"),
             (["--window", "0"], r"blocks of 1,280, anchor 1,280, \d+ % .*; expect "),
             (["--block-size", "768", "--window", "2"], "not measured$"),
@@ -338,6 +338,10 @@ class Help(Case):
     def test_serve_offers_what_it_takes(self):
         shown = aster("serve", "--help").out
         self.assertNotRegex(shown, r"(?m)^ +(ring|llama):")
+        for sizes in (["--block-size", "4K"], ["--anchor-size", "0"], ["--window", "1"], ["--overlap", "256"]):
+            with self.subTest(sizes[0]):
+                ended = aster("serve", "-m", "absent.gguf", "--attention", "dense", *sizes)
+                self.check_refused(ended, 2, "attention dense")
 
     def test_both_names_that_llama_cpp_has_for_n_are_taken(self):
         for command in (["ask", "-m", "m.gguf", "-f", self.doc, "-q", "Why?"], ["serve", "-m", "m.gguf"]):
