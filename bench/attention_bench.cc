@@ -12,6 +12,7 @@
 // of the rate at which these threads only sum as many bytes up, in this run. Each shape's answer is
 // compared with the float64 law before it is timed; a wrong one ends the run.
 #include <benchmark/benchmark.h>
+#include <omp.h>
 
 #ifdef ASTER_BENCH_ONEDNN
 #include <dnnl.hpp>
@@ -126,7 +127,11 @@ double MatmulSeconds(std::int64_t m, std::int64_t n, std::int64_t k, bool bf16) 
   const memory::desc a({m, k}, type, memory::format_tag::ab);
   const memory::desc b({k, n}, type, memory::format_tag::ba);
   const memory::desc c({m, n}, memory::data_type::f32, memory::format_tag::ab);
-  const matmul product(matmul::primitive_desc(matmul::desc(a, b, c), cpu));
+#if DNNL_VERSION_MAJOR >= 3
+  const matmul product(matmul::primitive_desc(cpu, a, b, c));
+#else
+  const matmul product(matmul::primitive_desc({a, b, c}, cpu));
+#endif
   stream work(cpu);
   std::unordered_map<int, memory> arguments;
   for (const auto& [name, desc] :
@@ -216,6 +221,7 @@ int main(int argc, char** argv) {
   }
   const char* const threads = std::getenv("OMP_NUM_THREADS");
   const int n_threads = threads != nullptr ? std::max(1, std::atoi(threads)) : 2;
+  omp_set_num_threads(n_threads);  // oneDNN has no argument for it
   benchmark::AddCustomContext("isa", kernels->name);
   benchmark::AddCustomContext("threads", std::to_string(n_threads));
   for (const aster::Shape& shape : aster::kShapes) {

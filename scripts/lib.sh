@@ -42,14 +42,27 @@ refuse_sudo() {
 }
 
 missing_packages() {  # prints which of the Debian packages are not installed
-  command -v dpkg-query > /dev/null || return 0
   local package
   for package in "$@"; do
-    if [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null)" != installed ]; then
-      echo "$package"
-    fi
+    is_installed "$package" || echo "$package"
   done
 }
+
+# Where there is no dpkg-query, what cannot be done without is looked for by its commands, and the
+# rest is taken to be there: CMake says what it does not find.
+is_installed() {
+  if command -v dpkg-query > /dev/null; then
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2> /dev/null)" = installed ]
+    return
+  fi
+  case "$1" in
+    build-essential) has_command "${CC:-cc}" && has_command "${CXX:-c++}" ;;
+    cmake) has_command cmake ;;
+    ninja-build) has_command ninja || has_command ninja-build ;;
+    python3) has_command "$PYTHON" ;;
+  esac
+}
+has_command() { command -v "${1%% *}" > /dev/null; }  # "ccache g++" is there where ccache is
 
 install_packages() {
   local missing as_root=()
@@ -81,7 +94,8 @@ install_where_possible() {
 
 require_cmake() {
   local version
-  version=$(cmake --version 2> /dev/null | sed -n 's/^cmake version //p')
+  command -v cmake > /dev/null || fail "no cmake here; expected 3.25 or later"
+  version=$(cmake --version 2> /dev/null | sed -n 's/^cmake version //p') || true
   [ -z "$version" ] || [ "$(printf '%s\n' 3.25 "$version" | sort -V | head -n 1)" = 3.25 ] ||
     fail "$(command -v cmake) is version $version; expected 3.25 or later"
 }

@@ -9,7 +9,9 @@ export HOME=$work/home XDG_CACHE_HOME=$work/cache PATH=$work/bin:$PATH
 unset ASTER_LLAMA_DIR
 
 stand_in() { printf '#!/bin/sh\n%s\n' "$2" > "$work/bin/$1"; chmod +x "$work/bin/$1"; }
-lib() { (set -euo pipefail; . "$ROOT/scripts/lib.sh"; eval "$1"); }
+# lib <snippet>: a script that has sourced lib.sh. A process of its own: within a function that expect
+# calls, no error would end it.
+stand_in lib "exec '$BASH' -euo pipefail -c 'ROOT=\$1; . \"\$1/scripts/lib.sh\"; eval \"\$2\"' lib '$ROOT' \"\$1\""
 
 n_failed=0
 # expect <sentence> <exit code> <text in the output> <command...>
@@ -48,11 +50,23 @@ expect "and the rest is installed" 0 "took -qq -o DPkg::Lock::Timeout=300 instal
 rm "$work/bin/apt-get"
 expect "where there is no apt-get, what is needed is told" 1 "expected Debian, or these installed: absent" \
   lib 'command() { [ "$2" != apt-get ] && builtin command "$@"; }; install_packages absent'
+
+# A machine that is no Debian: nothing but these commands.
+mkdir "$work/bare"
+ln -s "$work/bin/lib" "$work/bare/"
+for tool in bash dirname env sed sort head; do ln -s "$(command -v $tool)" "$work/bare/"; done
+other() { env -u CC -u CXX PATH="$work/bare" lib "$1"; }
+expect "no dpkg, no apt-get, no cmake: the packages are named" 1 \
+  "aster: no apt-get here; expected Debian, or these installed: build-essential cmake ninja-build" \
+  other 'install_packages "${BUILD_PACKAGES[@]}"; echo went on'
+expect "no cmake is one line" 1 "aster: no cmake here; expected 3.25 or later" other require_cmake
+for tool in cc c++ cmake ninja python3; do ln -s /bin/true "$work/bare/$tool"; done
+expect "where the tools are there, CMake says what is missing" 0 "went on" \
+  other 'install_packages "${BUILD_PACKAGES[@]}"; install_where_possible "${MORE_PACKAGES[@]}"; require_cmake; echo went on'
+
 stand_in stat 'echo 1000'
-expect "sudo in one's own clone is refused" 1 "run this without sudo" env SUDO_USER=somebody bash -c \
-  "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; refuse_sudo"
-expect "root in a clone of somebody's is not" 0 "went on" env -u SUDO_USER bash -c \
-  "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; refuse_sudo; echo went on"
+expect "sudo in one's own clone is refused" 1 "run this without sudo" env SUDO_USER=somebody lib refuse_sudo
+expect "root in a clone of somebody's is not" 0 "went on" env -u SUDO_USER lib 'refuse_sudo; echo went on'
 rm "$work/bin/stat"
 stand_in apt-get 'exit 100'
 stand_in id 'echo 1000'
@@ -62,16 +76,15 @@ expect "without root and sudo, it says what to run as root" 1 "run 'apt-get inst
   lib 'command() { [ "$2" != sudo ]; }; install_packages absent'
 
 expect "a llama.cpp that is none is named" 1 "ASTER_LLAMA_DIR='/nowhere': expected a checkout" \
-  env ASTER_LLAMA_DIR=/nowhere bash -c "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; find_llama"
+  env ASTER_LLAMA_DIR=/nowhere lib find_llama
 mkdir -p "$work/llama/include"
 touch "$work/llama/include/llama.h"
 expect "a llama.cpp of one's own is taken" 0 "$work/llama" \
-  env ASTER_LLAMA_DIR="$work/llama" bash -c "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; find_llama; echo \$LLAMA_DIR"
-expect "from where the caller stands" 0 "$work/llama" env ASTER_LLAMA_DIR=llama bash -c \
-  "set -euo pipefail; cd '$work'; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; find_llama; echo \$LLAMA_DIR"
+  env ASTER_LLAMA_DIR="$work/llama" lib 'find_llama; echo $LLAMA_DIR'
+expect "from where the caller stands" 0 "$work/llama" env -C "$work" ASTER_LLAMA_DIR=llama lib 'find_llama; echo $LLAMA_DIR'
 mkdir -p "$work/cache/aster/llama.cpp-$(. "$ROOT/scripts/pins.sh"; echo "$LLAMA_VERSION")"
 expect "a cached source needs no pip" 0 "llama.cpp-" \
-  env ASTER_PIP=/nonexistent bash -c "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; find_llama; echo \$LLAMA_DIR"
+  env ASTER_PIP=/nonexistent lib 'find_llama; echo $LLAMA_DIR'
 
 expect "too little disk space is told with both numbers" 1 "MB free, 999999999 MB needed" \
   lib "require_space '$work/build' 999999999 'the build'"
@@ -97,8 +110,8 @@ stand_in cmake 'echo "cmake version 3.22.1"'
 expect "an old cmake is told with both versions" 1 "is version 3.22.1; expected 3.25 or later" \
   lib "LLAMA_DIR=x; configure release '$work/other'"
 stand_in g++ 'echo "g++ 12"'
-expect "a compiler may be several words" 0 "same, and another" env CXX="$work/bin/g++ -m64" bash -c \
-  "set -euo pipefail; ROOT='$ROOT'; . '$ROOT/scripts/lib.sh'; LLAMA_DIR=x; a=\$(build_identity); b=\$(build_identity)
+expect "a compiler may be several words" 0 "same, and another" env CXX="$work/bin/g++ -m64" lib \
+  "LLAMA_DIR=x; a=\$(build_identity); b=\$(build_identity)
    CXX='$work/bin/g++'; [ \$a = \$b ] && [ \$a != \$(build_identity) ] && echo same, and another"
 mkdir "$work/cgroup"
 stand_in nproc 'echo 8'
