@@ -23,9 +23,3 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_
   target_compile_options(ggml-cpu PRIVATE
     "SHELL:-include \"${PROJECT_SOURCE_DIR}/cmake/amx_tile_loadconfig.h\"")
 endif()
-
-# gguf.cpp reads a file's numbers into enums and looks at them afterwards: defined enough, and it
-# would only print over the one line that our tests of damaged files expect.
-if("undefined" IN_LIST ASTER_SANITIZE)
-  target_compile_options(ggml-base PRIVATE -fno-sanitize=enum)
-endif()

@@ -10,6 +10,7 @@ import unittest
 
 from support import ASTER, Case, aster, finish, start, wait_for
 
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 JSON_FIELDS = {
     "answer": str, "attention": str, "n_context": int, "n_query": int, "n_generated": int,
     "block_size": int, "anchor_size": int, "window": int, "overlap": int, "n_blocks": int, "isa": str, "threads": int,
@@ -185,6 +186,10 @@ class Documents(Case):
         self.assertNotIn("special", aster("ask", "-m", "m.gguf", "-q", "?", "-f", self.doc).err)
 
 
+# Of blocks that both models were measured with.
+EXPECTED = r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at \d+K to \d+K$"
+
+
 class Streams(Case):
     def ask(self, *arguments, **more):
         return aster("ask", "-m", "m.gguf", "-f", self.doc, "-q", "Why?", *arguments, **more)
@@ -194,7 +199,7 @@ class Streams(Case):
         self.assertEqual((ended.code, ended.out), (0, "Because.\n"), ended)
         lines = ended.err.splitlines()
         self.assertRegex(lines[0], r"^aster: 4,508 tokens of context; star attention: \d+ blocks of .*"
-                         r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 8K$")
+                         + EXPECTED)
         self.assertRegex(lines[1], r"^aster: KV memory [\d.]+ MB of [\d.]+ \w+ available$")
         self.assertRegex(lines[-1], r"^aster: TTFT .* prefill .* tokens/s, decode .* tokens/s, KV "
                                     r"[\d.]+ MB, fake, 1 thread$")
@@ -202,13 +207,13 @@ class Streams(Case):
 
     def test_the_plan_says_what_accuracy_to_expect_where_it_was_measured(self):
         for arguments, said in [
-            (["--block-size", "1200"], r"; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 8K$"),
+            (["--block-size", "1200"], EXPECTED),
             (["--block-size", "16"], "; what that keeps of dense's accuracy was not measured$"),
             (["--block-size", "512", "--window", "1"], "as seen on 1 small model at 4K$"),
-            (["--block-size", "1K", "--window", "1"], "as seen on 2 small models at 4K to 8K$"),
+            (["--block-size", "1K", "--window", "1"], EXPECTED),
             (["--block-size", "500", "--window", "1"], "as seen on 1 small model at 4K$"),
-            ([], r"blocks of 768, anchor 768, window 1, 67 % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 8K$"),
-            (["--overlap", "256"], r"blocks of 768, anchor 768, overlap 256, \d+ % .*; expect \d+ % \(\d+ to \d+\) of dense's RULER score, as seen on 2 small models at 4K to 8K$"),
+            ([], r"blocks of 768, anchor 768, window 1, 67 % .*" + EXPECTED),
+            (["--overlap", "256"], r"blocks of 768, anchor 768, overlap 256, \d+ % .*" + EXPECTED),
             (["--window", "0"], r"blocks of 1,280, anchor 1,280, \d+ % .*; expect "),
             (["--block-size", "768", "--window", "2"], "not measured$"),
             (["--block-size", "1K", "--overlap", "100"], r"anchor 1,024, overlap 100, .* not measured$"),
@@ -225,6 +230,12 @@ class Streams(Case):
         ended = aster("ask", "-m", "m.gguf", "-f", short, "-q", "Why?", "--attention", "star",
                       "--block-size", "256", "--window", "1")
         self.assertRegex(ended.err.splitlines()[0], r"star attention: 5 blocks of 256, .*; what that keeps .* was not measured$")
+
+    def test_the_documents_quote_what_the_plan_says(self):
+        said = re.search(r"expect .*$", self.ask("--attention", "star").err.splitlines()[0])[0]
+        for name in ("README.md", "docs/accuracy.md"):
+            with self.subTest(name), open(os.path.join(REPOSITORY, name), encoding="utf-8") as file:
+                self.assertEqual(set(re.findall(r"expect \d+ % .*$", file.read(), re.MULTILINE)), {said})
 
     def test_json_is_one_object_with_all_fields(self):
         ended = self.ask("--json", "--attention", "star", "--block-size", "1k", "--anchor-size", "512")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -104,7 +105,9 @@ class WithSmolLM2(Case):
     def test_later_questions_find_the_context_encoded(self):
         ended = self.ask("-q", "What is the pass key?", "-q", "How was the sea?", "-n", "4", "--json")
         first, second = map(json.loads, ended.out.splitlines())
-        self.assertGreater(first["ttft_ms"], 2 * second["ttft_ms"])
+        self.assertEqual(len(re.findall(r"encoded ([\d,]+) of \1 tokens", ended.err)), 1, ended)
+        self.assertEqual(first["n_context"], second["n_context"])
+        self.assertLess(second["n_query"], 40)  # the question, and nothing of the document
         alone = json.loads(self.ask("-q", "How was the sea?", "-n", "4", "--json").out)
         self.assertEqual(alone["answer"], second["answer"])
 

@@ -1,4 +1,5 @@
-# Installs into a fresh prefix, builds examples/ against that alone, and asks it two questions.
+# Installs into a fresh prefix, compiles each header and builds examples/ against that alone, and asks
+# the example two questions.
 set(work ${BUILD}/install_test)
 set(prefix ${work}/prefix)
 file(REMOVE_RECURSE ${work})
@@ -54,7 +55,22 @@ if(n_functions LESS 25)
   message(FATAL_ERROR "${n_functions} functions found in the headers: expected more")
 endif()
 
-# A header that includes more than the standard library would not be found here.
+# Each header can be included first and alone, and includes no more than the standard library.
+foreach(header ${headers})
+  get_filename_component(name ${header} NAME_WE)
+  file(WRITE ${work}/headers/${name}.cc "#include <aster/${name}.h>\n")
+endforeach()
+file(WRITE ${work}/headers/CMakeLists.txt "
+cmake_minimum_required(VERSION 3.25)
+project(aster_headers LANGUAGES CXX)
+find_package(aster 0.1 REQUIRED)
+file(GLOB sources *.cc)
+add_library(headers OBJECT \${sources})
+target_link_libraries(headers PRIVATE aster::aster)
+")
+run(${CMAKE_COMMAND} -S ${work}/headers -B ${work}/headers/build -DCMAKE_PREFIX_PATH=${prefix})
+run(${CMAKE_COMMAND} --build ${work}/headers/build)
+
 run(${CMAKE_COMMAND} -S ${SOURCE}/examples -B ${work}/build -DCMAKE_PREFIX_PATH=${prefix}
     -DCMAKE_BUILD_TYPE=Release)
 run(${CMAKE_COMMAND} --build ${work}/build)

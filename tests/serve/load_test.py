@@ -2,7 +2,7 @@
 
   SERVE_SECONDS=60   how long the clients of each test ask (default 10)
   SERVE_MIXED=600    seconds of the mixed load, over which memory must stay flat (default: as SERVE_SECONDS;
-                     only from 300 on is memory judged)
+                     from 300 on memory is judged more strictly)
 """
 
 import collections
@@ -76,15 +76,16 @@ class Load(Case):
         pass
 
     def alone(self, server):
-        """How often each client's code comes back when no one else asks."""
-        found = collections.Counter()
+        """Each (client, variant) whose answer has the client's code when no one else asks."""
+        found = set()
         for client in range(N_CLIENTS):
             for variant in range(N_VARIANTS):
                 got = self.check_ok(server.post(CHAT, body_of(client, variant)))
                 text = got["choices"][0]["message"]["content"]
                 self.assertIn(codes_in(text), ([], [CODES[client]]), text)
-                found[client] += CODES[client] in text
-        return {client: found[client] / N_VARIANTS for client in range(N_CLIENTS)}
+                if CODES[client] in text:
+                    found.add((client, variant))
+        return found
 
     def at_once(self, server, act, seconds, n_clients=N_CLIENTS):
         """Each client acts again and again until the time is over; the first failure is this test's."""
@@ -110,10 +111,11 @@ class Load(Case):
     def test_every_client_gets_its_own_answer(self):
         with Server() as server:
             alone = self.alone(server)
-        asked, found, refused, times = collections.Counter(), collections.Counter(), collections.Counter(), []
+        asked, found, times = collections.Counter(), collections.Counter(), []
 
         def act(client, turn):
-            body, begun = body_of(client, turn % N_VARIANTS), time.monotonic()
+            variant, begun = turn % N_VARIANTS, time.monotonic()
+            body = body_of(client, variant)
             if client % 8 == 7 and turn % 4 == 3:  # leaves in the middle
                 with server.raw_stream(CHAT, {**body, "stream": True, "max_tokens": 100}, timeout=PATIENCE) as stream:
                     next(stream)
@@ -125,20 +127,21 @@ class Load(Case):
                 assert answer.status == 200, answer
                 text = answer.json()["choices"][0]["message"]["content"]
             assert codes_in(text) in ([], [CODES[client]]), f"crossed: expected {CODES[client]}: {text!r}"
-            asked[client] += 1
-            found[client] += CODES[client] in text
+            asked[client, variant] += 1
+            found[client, variant] += CODES[client] in text
             times.append(time.monotonic() - begun)
 
         with Server() as server:
             rss = [server.rss_bytes() for _ in self.at_once(server, act, SECONDS)]
-        share = sum(found.values()) / sum(asked.values())
-        print(f"{sum(asked.values())} answers to {N_CLIENTS} clients in {SECONDS:.0f} s, {share:.1%} with the code "
-              f"(alone {statistics.mean(alone.values()):.1%}); median {statistics.median(times):.2f} s, longest "
-              f"{max(times):.2f} s; RSS {rss[len(rss) // 3] >> 20} -> {rss[-1] >> 20} MiB; refused {dict(refused)}")
-        for client in range(N_CLIENTS):
-            with self.subTest(client=client):
-                self.assertGreater(asked[client], 0)
-                self.assertGreaterEqual(found[client] / asked[client], alone[client])
+        expected = sum(asked[pair] for pair in alone)
+        missed = {pair: asked[pair] - found[pair] for pair in alone if found[pair] < asked[pair]}
+        print(f"{asked.total()} answers to {N_CLIENTS} clients in {SECONDS:.0f} s, {found.total()} with the code "
+              f"({expected} were asked what brings it when asked alone, of which not {missed}); "
+              f"median {statistics.median(times):.2f} s, longest {max(times):.2f} s; "
+              f"RSS {rss[len(rss) // 3] >> 20} -> {rss[-1] >> 20} MiB")
+        self.assertEqual({client for client, _ in asked}, set(range(N_CLIENTS)))
+        # Answers that are computed together need not equal those computed alone to the last bit.
+        self.assertLessEqual(sum(missed.values()), 1 + 0.05 * expected, missed)
 
     def test_beyond_the_queue_is_503_and_nothing_else(self):
         statuses = collections.Counter()
@@ -162,16 +165,20 @@ class Load(Case):
 
     @unittest.skipIf(WRITE_TINY_GGUF, "nothing takes long enough")
     def test_a_stream_goes_on_while_another_context_is_encoded(self):
-        gap = 0.5
-        with Server("--max-gap", str(gap)) as server:
-            long = FILLERS[0] * 120
-            longest, begun, encoded = 0.0, threading.Event(), []
+        with Server("--max-gap", "0.5") as server:
+            begun, ended, steps, made = threading.Event(), threading.Event(), set(), []
 
             def encode():
-                begun.wait(60)
-                start = time.monotonic()
-                answer = server.post("/v1/contexts", {"text": long}, timeout=PATIENCE)
-                encoded.append((answer.status, time.monotonic() - start))
+                begun.wait(PATIENCE)
+                try:
+                    body = {"text": FILLERS[0] * 120, "stream": True}
+                    for event in server.stream("/v1/contexts", body, timeout=PATIENCE):
+                        if "prompt_progress" in event:
+                            steps.add(event["prompt_progress"]["processed"])
+                        else:
+                            made.append(event)
+                finally:
+                    ended.set()
 
             thread = threading.Thread(target=encode)
             thread.start()
@@ -179,23 +186,22 @@ class Load(Case):
             body = {"messages": [{"role": "user", "content": "Write a list."}], "temperature": 0, "stream": True,
                     "max_tokens": 2000, "response_format": {"type": "json_schema", "json_schema": {
                         "name": "x", "schema": schema}}}
-            last, n_meanwhile = None, 0
-            for event in server.stream(CHAT, body):
-                now = time.monotonic()
+            longest, last, n_meanwhile = 0.0, time.monotonic(), 0
+            for event in server.stream(CHAT, body, timeout=PATIENCE):
                 assert "error" not in event, event
-                if begun.is_set() and not encoded:
-                    longest, n_meanwhile = max(longest, now - last), n_meanwhile + 1
-                last = now
+                if steps and not ended.is_set():
+                    longest, n_meanwhile = max(longest, time.monotonic() - last), n_meanwhile + 1
+                last = time.monotonic()
                 begun.set()
-                if encoded:
+                if ended.is_set():
                     break
             thread.join()
-        print(f"while a context was encoded in {encoded[0][1]:.1f} s: {n_meanwhile} tokens, "
-              f"longest gap {longest:.2f} s")
-        self.assertEqual(encoded[0][0], 200)
-        self.assertGreater(encoded[0][1], 1, "too short to see anything")
-        self.assertGreater(n_meanwhile, encoded[0][1] / gap / 2)
-        self.assertLess(longest, 4 * gap)  # a busy machine adds to it
+        print(f"while a context was encoded in {len(steps)} steps: {n_meanwhile} tokens, longest gap {longest:.2f} s")
+        self.assertEqual([event["object"] for event in made], ["context"])
+        if len(steps) < 4:
+            self.skipTest(f"encoded in {len(steps)} steps: too few to see anything")
+        # After a step the answer gets as much time as that took, or a token.
+        self.assertGreaterEqual(n_meanwhile, len(steps) - 2)
 
     def test_a_signal_lets_what_has_begun_end(self):
         with Server() as server:
@@ -212,6 +218,17 @@ class Load(Case):
             self.assertEqual(len(answers), 1)
             self.assertEqual(server.process.wait(60), 0)
 
+    def test_a_signal_cuts_off_a_request_that_comes_without_end(self):
+        with Server() as server, server.raw(b"GET /health HTTP/1.1\r\n") as connection:
+            server.process.terminate()
+            end = time.monotonic() + PATIENCE
+            while server.process.poll() is None and time.monotonic() < end:
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(b"X")
+                time.sleep(0.5)
+            self.assertEqual(server.process.wait(1), 0)
+            self.assertIn("a client that is still sending its request is cut off", server.log())
+
     def test_memory_stays_flat_under_a_mixed_load(self):
         limit = 256 << 20
         statuses = collections.Counter()
@@ -224,11 +241,14 @@ class Load(Case):
             body = {"messages": [{"role": "system", "content": f"{dice.random()} {text}"},
                                  {"role": "user", "content": QUESTION}], "max_tokens": dice.randrange(1, 24)}
             if kind == "stream" or kind == "leave":
-                with contextlib.suppress(AssertionError) if kind == "stream" else contextlib.nullcontext():
-                    with server.raw_stream(CHAT, {**body, "stream": True}, timeout=PATIENCE) as stream:
-                        for n, _ in enumerate(stream):
-                            if kind == "leave" and n > 3:
-                                break
+                with contextlib.ExitStack() as ended:
+                    stream = server.raw_stream(CHAT, {**body, "stream": True}, timeout=PATIENCE)
+                    ended.push(stream)
+                    statuses[stream.answer.status] += 1
+                    assert stream.answer.status in (200, 503), stream.answer.status
+                    for n, _ in enumerate(stream):
+                        if kind == "leave" and n > 3:
+                            break
                 return
             if kind == "context":
                 answer = server.post("/v1/contexts", {"text": f"{dice.random()} {text * 3}"}, timeout=PATIENCE)
@@ -254,19 +274,23 @@ class Load(Case):
             assert answer.status in (200, 503) or kind in ("bad", "context"), answer
 
         with Server("--kv-memory", str(limit), "--parallel", "8") as server:
-            last = 0
+            last = most_kv = 0
             for _ in self.at_once(server, act, MIXED_SECONDS, n_clients=12):
                 if time.monotonic() - last >= 2:
-                    last = time.monotonic()
-                    samples.append(server.rss_bytes())
+                    last, rss = time.monotonic(), server.rss_bytes()
+                    kv = self.check_ok(server.get("/props", timeout=PATIENCE))["kv_memory"]["used_bytes"]
+                    most_kv = max(most_kv, kv)
+                    samples.append(rss - most_kv)  # the store fills up to its limit, and may
             used = self.check_ok(server.get("/props"))["kv_memory"]
             self.assertLessEqual(used["used_bytes"], limit)
         third = len(samples) // 3
         middle, final = (max(samples[at:at + third or 1]) for at in (third, 2 * third))
-        print(f"mixed load for {MIXED_SECONDS:.0f} s: {dict(statuses)}; most RSS in each third "
-              f"{max(samples[:third or 1]) >> 20}, {middle >> 20}, {final >> 20} MiB")
+        print(f"mixed load for {MIXED_SECONDS:.0f} s: {dict(statuses)}; KV at most {most_kv >> 20} MiB; most RSS "
+              f"beside it in each third {max(samples[:third or 1]) >> 20}, {middle >> 20}, {final >> 20} MiB")
         if MIXED_SECONDS >= 300:
             self.assertLess(final - middle, 0.03 * middle + (8 << 20))
+        elif MIXED_SECONDS >= 60:
+            self.assertLess(final - middle, 0.1 * middle + (32 << 20))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from support import Server
 TEXT = "".join(f"On day {i} the keeper read the gauge and wrote {i * 7 % 31} into the log.\n"
                for i in range(45))
 BLOCK = 256  # tokens: the text is two blocks or more to any tokenizer
-HOLD = 1500  # ms in which an answer is still on its way, however fast the server is
+HOLD = 5000  # ms in which an answer is still on its way, however fast the server is
 LONG = "Tell the whole story of the keeper, day by day, in many words."  # its answer is long
 
 

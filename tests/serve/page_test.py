@@ -121,7 +121,7 @@ class Encoding(Case):
             self.page.by_id("encode").click()
             self.assertEqual(self.page.focused(), "cancel")
             self.page.press(Keys.ENTER)
-            self.page.wait("the line", lambda: self.page.text("document-error").startswith("Cancelled. "), 1)
+            self.page.wait("the line", lambda: self.page.text("document-error").startswith("Cancelled. "))
         self.assertTrue(self.page.by_id("encode").is_displayed())
         self.assertEqual(self.page.texts("#documents .name"), ["log.txt"])
         self.page.encode()
@@ -136,7 +136,7 @@ class Encoding(Case):
         self.page.by_id("encode").click()
         self.page.wait("a tile", lambda: self.page.js("return seen.tiles.length"))
         self.page.by_id("cancel").click()
-        self.page.wait("the line", lambda: self.page.text("document-error"), 2)
+        self.page.wait("the line", lambda: self.page.text("document-error"))
         self.assertRegex(self.page.text("document-error"), r"^Cancelled at [\d,]+ of [\d,]+ tokens\. ")
 
     def test_dense_attention_is_one_tile_without_an_anchor(self):
@@ -245,7 +245,7 @@ class Chat(Case):
             self.assertFalse(self.page.by_id("send").is_enabled())
             self.page.by_id("question").send_keys(Keys.ENTER)
             self.page.wait("some text", lambda: self.page.texts(".answer")[-1:] > [""])
-        self.page.wait("the end", self.page.idle, 1)
+        self.page.wait("the end", self.page.idle)
         self.assertEqual(len(self.page.all(".turn")), 1)
         self.assertTrue(self.page.figures().endswith("stopped"), self.page.figures())
         self.assertEqual(self.page.focused(), "question")
@@ -279,10 +279,10 @@ class Chat(Case):
             self.page.set("question", "line\n" * 60 + "?")
             self.page.by_id("question").send_keys("")
             self.page.asked("", n)
-            self.page.wait("the end in view", lambda: self.page.js(where)[0] <= self.page.js(where)[1], 2)
+            self.page.wait("the end in view", lambda: self.page.js(where)[0] <= self.page.js(where)[1])
             self.assertLess(*self.page.js(where)[1:])
             self.page.js("document.querySelector('.turn').scrollIntoView()")  # and lets go when one scrolls up
-            self.page.wait("the start", lambda: self.page.js(where)[0] > self.page.js(where)[1], 2)
+            self.page.wait("the start", lambda: self.page.js(where)[0] > self.page.js(where)[1])
 
     def test_a_chat_needs_no_document(self):
         self.page.set("max-tokens", "4")
