@@ -117,8 +117,9 @@ Result<int> RunServe(const Options& options) {
   const Status listening = (*server)->Wait(work.token());
   Note("ending: what is under way gets " + std::to_string(options.serve.drain) + " s");
   if (!(*server)->Stop()) {
-    Note("a client that is still sending its request is cut off");
-    std::_Exit(listening ? 0 : 1);  // its thread ends with the process alone
+    Note("what has not ended is cut off: a client that still sends or takes, or a step");
+    if (!listening) Note(listening.error().message);
+    std::_Exit(listening ? 0 : 1);  // such a thread ends with the process alone
   }
   if (!listening) return listening.error();
   return 0;

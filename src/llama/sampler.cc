@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -57,19 +58,44 @@ std::size_t QuotedEnd(std::string_view grammar, std::size_t at) {
   return std::min(at + 1, grammar.size());
 }
 
+// The number behind spaces, line ends and comments from `at` on, which is moved behind it; nullopt:
+// something else stands there.
+std::optional<unsigned long long> NumberAt(std::string_view grammar, std::size_t* at) {
+  while (*at < grammar.size()) {
+    if (grammar[*at] == '#') {
+      *at = std::min(grammar.find_first_of("\r\n", *at), grammar.size());
+    } else if (grammar[*at] == ' ' || grammar[*at] == '\t' || grammar[*at] == '\r' ||
+               grammar[*at] == '\n') {
+      ++*at;
+    } else {
+      break;
+    }
+  }
+  const std::size_t end = std::min(grammar.find_first_not_of("0123456789", *at), grammar.size());
+  if (end == *at) return std::nullopt;
+  const std::string digits(grammar.substr(*at, end - *at));
+  *at = end;
+  return std::strtoull(digits.c_str(), nullptr, 10);
+}
+
 // The first repetition {least,most} of a grammar with more for least; empty: there is none.
 // llama.cpp counts from the one down to the other and never ends; its own converter makes some of
-// integers whose only bound has 16 digits and more.
-std::string ReversedRepetition(const std::string& grammar) {
+// integers whose only bound has 17 digits and more. It takes comments within braces too.
+std::string ReversedRepetition(std::string_view grammar) {
   for (std::size_t at = 0; at < grammar.size(); ++at) {
     if (grammar[at] == '"' || grammar[at] == '[') {
       at = QuotedEnd(grammar, at) - 1;
     } else if (grammar[at] == '#') {
-      at = std::min(grammar.find('\n', at), grammar.size());
+      at = std::min(grammar.find_first_of("\r\n", at), grammar.size());
     } else if (grammar[at] == '{') {
-      unsigned long long least = 0, most = 0;
-      if (std::sscanf(grammar.c_str() + at, "{ %llu , %llu", &least, &most) == 2 && least > most) {
-        return grammar.substr(at, grammar.find('}', at) + 1 - at);
+      std::size_t end = at + 1;
+      const auto least = NumberAt(grammar, &end);
+      static_cast<void>(NumberAt(grammar, &end));  // to the comma
+      if (!least || end >= grammar.size() || grammar[end] != ',') continue;
+      ++end;
+      const auto most = NumberAt(grammar, &end);
+      if (most && *least > *most) {
+        return std::string(grammar.substr(at, grammar.find('}', at) + 1 - at));
       }
     }
   }

@@ -16,7 +16,9 @@ namespace aster::serve {
 
 class ConnectionThreads final : public httplib::TaskQueue {
  public:
-  explicit ConnectionThreads(std::size_t most) : most_(most) {}
+  // on_end is called once, when no more connections will come.
+  ConnectionThreads(std::size_t most, std::function<void()> on_end)
+      : most_(most), on_end_(std::move(on_end)) {}
 
   // False: there are as many as there may be, or as the system allows; the library closes the
   // connection.
@@ -38,6 +40,7 @@ class ConnectionThreads final : public httplib::TaskQueue {
   }
 
   void shutdown() override {
+    on_end_();
     const std::lock_guard lock(mutex_);
     threads_.clear();  // joins
   }
@@ -49,6 +52,7 @@ class ConnectionThreads final : public httplib::TaskQueue {
   };
 
   const std::size_t most_;
+  const std::function<void()> on_end_;
   std::mutex mutex_;
   std::list<Connection> threads_;
 };

@@ -211,6 +211,7 @@ void CheckSchema(Fields& fields, const char* name, Json& schema, bool must_keep,
                   "look-around and anchors within, not " +
                       pattern);
   }
+  CloseLongBounds(schema);
   const std::string most = TooMuchOf(schema, n_parts);
   if (!most.empty()) fields.Refuse(name, most);
 }

@@ -120,15 +120,15 @@ std::int64_t Scheduler::QueueBefore(const Ticket& ticket) const {
   return finds_place(ticket.job) ? 0 : n_queued + 1;
 }
 
-void Scheduler::Drain(std::chrono::milliseconds most) {
+bool Scheduler::Drain(std::chrono::milliseconds most) {
   std::unique_lock lock(mutex_);
   draining_ = true;
   const auto is_idle = [this] { return waiting_.empty() && running_.empty(); };
-  if (idle_.wait_for(lock, most, is_idle)) return;
+  if (idle_.wait_for(lock, most, is_idle)) return true;
   for (const auto& ticket : waiting_) ticket->Cancel();
   for (const auto& running : running_) running->ticket->Cancel();
   work_.notify_all();
-  idle_.wait_for(lock, std::chrono::seconds(10), is_idle);
+  return idle_.wait_for(lock, std::chrono::seconds(10), is_idle);
 }
 
 std::int64_t Scheduler::n_running() const {

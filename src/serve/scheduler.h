@@ -45,7 +45,7 @@ class Scheduler {
   ApiResult<std::shared_ptr<Ticket>> Submit(Job job);
 
   // From now on nothing is taken. Waits until all is done, at most that long, then cancels.
-  void Drain(std::chrono::milliseconds most);
+  [[nodiscard]] bool Drain(std::chrono::milliseconds most);
 
   std::int64_t n_running() const;
   std::int64_t n_waiting() const;

@@ -100,6 +100,46 @@ std::size_t KeptEnd(std::string_view inner, std::size_t at) {
   }
 }
 
+// Calls visit(schema) for each schema of a document, and not for what stands among values.
+template <class Document, class Visit>
+void VisitSchemas(Document& schema, const Visit& visit, bool is_names = false) {
+  static constexpr std::array kValues = {"const", "enum", "default", "examples"};
+  static constexpr std::array kNames = {"properties", "$defs", "definitions", "patternProperties",
+                                        "dependentSchemas"};
+  if (!schema.is_structured()) return;
+  if (schema.is_object() && !is_names) visit(schema);
+  for (auto at = schema.begin(); at != schema.end(); ++at) {
+    const bool has_key = schema.is_object() && !is_names;
+    if (has_key && std::ranges::find(kValues, at.key()) != kValues.end()) continue;
+    VisitSchemas(*at, visit, has_key && std::ranges::find(kNames, at.key()) != kNames.end());
+  }
+}
+
+// Of a schema's own pattern and counts; empty: all is well.
+std::string TooMuchOfStrings(const Json& schema) {
+  const auto pattern = schema.find("pattern");
+  if (pattern != schema.end() && pattern->is_string() &&
+      NestedRepetitions(pattern->get_ref<const std::string&>()) > kMaxRepetitions) {
+    return "patterns whose nested repetitions multiply to at most 1000";
+  }
+  for (const char* name : {"minItems", "maxItems", "minLength", "maxLength"}) {
+    const auto count = schema.find(name);
+    if (count != schema.end() && count->is_number() && count->get<double>() > kMaxCount) {
+      return std::string(name) + " of at most " + std::to_string(kMaxCount);
+    }
+  }
+  const std::pair<const char*, const char*> bounds[] = {
+      {"minItems", "maxItems"}, {"minLength", "maxLength"}, {"minimum", "maximum"}};
+  for (const auto& [least, most] : bounds) {
+    const auto low = schema.find(least), high = schema.find(most);
+    if (low != schema.end() && high != schema.end() && low->is_number() && high->is_number() &&
+        low->get<double>() > high->get<double>()) {
+      return std::string(least) + " of at most " + most;
+    }
+  }
+  return {};
+}
+
 // A schema as llama.cpp's builder and converter go through it: each reference once, but the parts
 // of an allOf wherever it stands, and the alternatives of a list of types each by itself.
 class Unfolding {
@@ -235,6 +275,9 @@ class Unfolding {
 
   void OfTypes(const Json& schema, const Json& type, int depth) {
     if (!type.is_array()) return Body(schema, depth);
+    // The converter copies the schema for each of them.
+    const std::size_t n_bytes = schema.dump(-1, ' ', false, Json::error_handler_t::replace).size();
+    if (!Spend(type.size() * (n_bytes / kBytesAPart), depth)) return;
     for (const Json& one : type) {
       if (Spend(1, depth)) OfTypes(schema, one, depth + 1);
     }
@@ -250,6 +293,7 @@ class Unfolding {
         !IsPatternKept(pattern->get_ref<const std::string&>())) {
       Refuse("no $ref to a pattern among values");  // others were taken out or refused
     }
+    if (std::string wrong = TooMuchOfStrings(schema); !wrong.empty()) Refuse(wrong);
     const std::size_t n_optional = Properties(schema, depth);
     CheckOptional(n_optional);
     if (schema.contains("additionalProperties")) Part(schema["additionalProperties"], depth + 1);
@@ -332,37 +376,6 @@ class Unfolding {
   std::string wrong_;
 };
 
-// Of every pattern and count in it; empty: all is well.
-std::string TooMuchOfStrings(const Json& schema) {
-  if (schema.is_object()) {
-    const auto pattern = schema.find("pattern");
-    if (pattern != schema.end() && pattern->is_string() &&
-        NestedRepetitions(pattern->get_ref<const std::string&>()) > kMaxRepetitions) {
-      return "patterns whose nested repetitions multiply to at most 1000";
-    }
-    for (const char* name : {"minItems", "maxItems", "minLength", "maxLength"}) {
-      const auto count = schema.find(name);
-      if (count != schema.end() && count->is_number() && count->get<double>() > kMaxCount) {
-        return std::string(name) + " of at most " + std::to_string(kMaxCount);
-      }
-    }
-    const std::pair<const char*, const char*> bounds[] = {
-        {"minItems", "maxItems"}, {"minLength", "maxLength"}, {"minimum", "maximum"}};
-    for (const auto& [least, most] : bounds) {
-      const auto low = schema.find(least), high = schema.find(most);
-      if (low != schema.end() && high != schema.end() && low->is_number() && high->is_number() &&
-          low->get<double>() > high->get<double>()) {
-        return std::string(least) + " of at most " + most;
-      }
-    }
-  }
-  if (!schema.is_structured()) return {};
-  for (const Json& one : schema) {
-    if (std::string too_much = TooMuchOfStrings(one); !too_much.empty()) return too_much;
-  }
-  return {};
-}
-
 }  // namespace
 
 double NestedRepetitions(std::string_view pattern) {
@@ -408,36 +421,33 @@ bool IsPatternKept(std::string_view pattern) {
   return true;
 }
 
-namespace {
-
-// Of schemas, or of the names that an object gives schemas.
-std::string LeaveOutPatternsOf(Json& schema, bool is_names) {
+std::string LeaveOutPatterns(Json& schema) {
   std::string first;
-  if (schema.is_object() && !is_names) {
-    const auto pattern = schema.find("pattern");
-    if (pattern != schema.end() && pattern->is_string() &&
-        !IsPatternKept(pattern->get_ref<const std::string&>())) {
-      first = Brief(*pattern);
-      schema.erase(pattern);
+  VisitSchemas(schema, [&first](Json& one) {
+    const auto pattern = one.find("pattern");
+    if (pattern == one.end() || !pattern->is_string() ||
+        IsPatternKept(pattern->get_ref<const std::string&>())) {
+      return;
     }
-  }
-  if (!schema.is_structured()) return first;
-  static constexpr std::array kValues = {"const", "enum", "default", "examples"};
-  static constexpr std::array kNames = {"properties", "$defs", "definitions", "patternProperties",
-                                        "dependentSchemas"};
-  for (auto at = schema.begin(); at != schema.end(); ++at) {
-    const bool has_key = schema.is_object() && !is_names;
-    if (has_key && std::ranges::find(kValues, at.key()) != kValues.end()) continue;
-    const std::string within =
-        LeaveOutPatternsOf(*at, has_key && std::ranges::find(kNames, at.key()) != kNames.end());
-    if (first.empty()) first = within;
-  }
+    if (first.empty()) first = Brief(*pattern);
+    one.erase(pattern);
+  });
   return first;
 }
 
-}  // namespace
-
-std::string LeaveOutPatterns(Json& schema) { return LeaveOutPatternsOf(schema, false); }
+void CloseLongBounds(Json& schema) {
+  constexpr double kLong = 1e15, kLongest = 9999999999999999;  // 16 digits
+  const auto bound = [](const Json& one, const char* name, const char* exclusive) {
+    const auto at = one.contains(name) ? one.find(name) : one.find(exclusive);
+    return at != one.end() && at->is_number() ? std::optional(at->get<double>()) : std::nullopt;
+  };
+  VisitSchemas(schema, [&](Json& one) {
+    const auto low = bound(one, "minimum", "exclusiveMinimum");
+    const auto high = bound(one, "maximum", "exclusiveMaximum");
+    if (low && !high && *low >= kLong && *low < kLongest) one["maximum"] = 9999999999999999;
+    if (high && !low && *high <= -kLong && *high > -kLongest) one["minimum"] = -9999999999999999;
+  });
+}
 
 std::string TooMuchOf(const Json& schema) {
   std::size_t n_all = 0;
@@ -449,7 +459,11 @@ std::string TooMuchOf(const Json& schema, std::size_t& n_all) {
     return "a schema of at most " + std::to_string(kMaxSchemaBytes >> 10) + " KiB";
   }
   if (std::string too_much = Unfolding(schema, n_all).TooMuch(); !too_much.empty()) return too_much;
-  return TooMuchOfStrings(schema);
+  std::string too_much;
+  VisitSchemas(schema, [&too_much](const Json& one) {
+    if (too_much.empty()) too_much = TooMuchOfStrings(one);
+  });
+  return too_much;
 }
 
 }  // namespace aster::serve

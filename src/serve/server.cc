@@ -3,11 +3,7 @@
 #include <httplib.h>
 
 #include <algorithm>
-#include <cmath>
-#include <condition_variable>
-#include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "base/clock.h"
@@ -15,10 +11,12 @@
 #include "serve/connection_threads.h"
 #include "serve/delivery.h"
 #include "serve/gate.h"
+#include "serve/listener.h"
 #include "serve/page.h"
 #include "serve/random_id.h"
 #include "serve/reply.h"
 #include "serve/tls.h"
+#include "serve/token_routes.h"
 
 namespace aster::serve {
 namespace {
@@ -27,8 +25,7 @@ using httplib::Request;
 using httplib::Response;
 using Handled = httplib::Server::HandlerResponse;
 
-constexpr int kWriteTimeout = 30;  // s
-constexpr int kLastRequests = 10;  // s, for requests that still come in when the server ends
+constexpr int kWriteTimeout = 30;  // s; also for what still comes in or goes out at the end
 
 // The request that this thread serves: what its log line needs.
 struct UnderWay {
@@ -62,48 +59,23 @@ class Server::Impl {
         scheduler_(model, options.scheduler, store_, metrics_),
         gate_({options.host, options.api_keys, options.cors_origin}),
         delivery_(options.ping_interval),
-        http_(std::move(http)) {
+        http_(std::move(http)),
+        listener_(*http_, options.host, options.port) {
     SetLimits();
     SetGuards();
     SetRoutes();
   }
-  ~Impl() { Stop(); }  // and the listener's thread is joined
+  ~Impl() { static_cast<void>(Stop()); }
 
-  Status Listen() {
-    const std::string where = options_.host + ":" + std::to_string(options_.port);
-    port_ = options_.port;
-    const bool bound = options_.port == 0 ? (port_ = http_->bind_to_any_port(options_.host)) > 0
-                                          : http_->bind_to_port(options_.host, options_.port);
-    if (!bound) return WorldError(where + ": can't listen there (in use, or no such address)");
-    listener_ = std::jthread([this] {
-      const bool was_stopped = http_->listen_after_bind();
-      const std::lock_guard lock(mutex_);
-      listening_ = was_stopped ? Listening::kStopped : Listening::kFailed;
-      changed_.notify_all();
-    });
-    http_->wait_until_ready();
-    return Ok();
-  }
-
-  int port() const { return port_; }
-
-  Status Wait(const std::stop_token& stop) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, stop, [this] { return listening_ == Listening::kFailed; });
-    if (listening_ != Listening::kFailed) return Ok();
-    return WorldError(options_.host + ":" + std::to_string(port_) +
-                      ": the system lets no more connections in");
-  }
+  Status Listen() { return listener_.Start(); }
+  int port() const { return listener_.port(); }
+  Status Wait(const std::stop_token& stop) { return listener_.Wait(stop); }
 
   bool Stop() {
-    if (!listener_.joinable()) return true;
-    scheduler_.Drain(std::chrono::seconds(options_.drain_seconds));
+    const bool idle = scheduler_.Drain(std::chrono::seconds(options_.drain_seconds));
     // What is computed is still to be written.
     delivery_.WaitUntilOver(std::chrono::seconds(kWriteTimeout));
-    http_->stop();
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(kLastRequests),
-                             [this] { return listening_ != Listening::kYes; });
+    return listener_.Stop(std::chrono::seconds(kWriteTimeout)) && idle;
   }
 
  private:
@@ -116,8 +88,6 @@ class Server::Impl {
   Json Props() const;
   Json Models() const;
   Gauges Now() const;
-  void Tokenize(const Request& request, Response& response) const;
-  void Detokenize(const Request& request, Response& response) const;
   void Chat(const Request& request, Response& response);
   void Completion(const Request& request, Response& response);
   void MakeContext(const Request& request, Response& response);
@@ -154,12 +124,7 @@ class Server::Impl {
   Gate gate_;
   Delivery delivery_;
   std::unique_ptr<httplib::Server> http_;
-  int port_ = 0;
-  enum class Listening { kYes, kStopped, kFailed };
-  std::mutex mutex_;  // of what the listener's thread tells
-  std::condition_variable_any changed_;
-  Listening listening_ = Listening::kYes;
-  std::jthread listener_;
+  Listener listener_;
 };
 
 void Server::Impl::SetLimits() {
@@ -173,7 +138,9 @@ void Server::Impl::SetLimits() {
   const auto n_requests = static_cast<std::size_t>(options_.scheduler.max_running) +
                           static_cast<std::size_t>(options_.scheduler.max_waiting);
   const std::size_t most = n_requests + 512;  // threads, one a connection
-  http_->new_task_queue = [most] { return new ConnectionThreads(most); };
+  http_->new_task_queue = [this, most] {
+    return new ConnectionThreads(most, [this] { listener_.OnEnd(); });
+  };
   http_->set_default_headers(
       {{"X-Content-Type-Options", "nosniff"},
        {"Referrer-Policy", "no-referrer"},
@@ -275,42 +242,6 @@ Json Server::Impl::Props() const {
           {"max_tokens", options_.defaults.max_tokens},
           {"parallel", options_.scheduler.max_running},
           {"queue", options_.scheduler.max_waiting}};
-}
-
-void Server::Impl::Tokenize(const Request& request, Response& response) const {
-  const ApiResult<Json> body = ParseBody(request.body);
-  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
-  Fields fields(std::get<Json>(body));
-  if (!fields.Has("content")) fields.Refuse("content", "a string");
-  const std::string content = fields.String("content", "");
-  const bool add_special = fields.Bool("add_special", false);
-  const bool parse_special = fields.Bool("parse_special", true);
-  if (fields.error()) return Refuse(response, *fields.error());
-  const auto tokens = model_.Tokenize(content, add_special, parse_special);
-  if (!tokens) return Refuse(response, FromError(tokens.error()));
-  Reply(response, {{"tokens", *tokens}});
-}
-
-void Server::Impl::Detokenize(const Request& request, Response& response) const {
-  const ApiResult<Json> body = ParseBody(request.body);
-  if (const ApiError* error = ErrorOf(body)) return Refuse(response, *error);
-  Fields fields(std::get<Json>(body));
-  std::vector<Token> tokens;
-  const Json* given = fields.Array("tokens", 0, 1 << 24);
-  const auto n_vocab = static_cast<double>(model_.info().n_vocab);
-  for (std::size_t i = 0; given != nullptr && i < given->size(); ++i) {
-    const Json& token = (*given)[i];
-    const double value = token.is_number() ? token.get<double>() : -1;
-    if (value < 0 || value >= n_vocab || value != std::floor(value)) {
-      fields.Refuse("tokens", "whole numbers from 0 to " +
-                                  std::to_string(model_.info().n_vocab - 1) + " only");
-      break;
-    }
-    tokens.push_back(static_cast<Token>(value));
-  }
-  if (given == nullptr) fields.Refuse("tokens", "an array of tokens");
-  if (fields.error()) return Refuse(response, *fields.error());
-  Reply(response, {{"content", model_.Detokenize(tokens)}});
 }
 
 // A text that is too long however it is tokenised is refused before that takes time and memory.
@@ -478,10 +409,12 @@ void Server::Impl::SetRoutes() {
   AddRoute("GET", "/metrics", [this](const Request&, Response& response) {
     response.set_content(metrics_.Text(Now()), "text/plain; version=0.0.4; charset=utf-8");
   });
-  AddRoute("POST", "/tokenize",
-           [this](const Request& request, Response& response) { Tokenize(request, response); });
-  AddRoute("POST", "/detokenize",
-           [this](const Request& request, Response& response) { Detokenize(request, response); });
+  AddRoute("POST", "/tokenize", [this](const Request& request, Response& response) {
+    Tokenize(model_, request, response);
+  });
+  AddRoute("POST", "/detokenize", [this](const Request& request, Response& response) {
+    Detokenize(model_, request, response);
+  });
   AddRoute("POST", "/v1/chat/completions",
            [this](const Request& request, Response& response) { Chat(request, response); });
   AddRoute("POST", "/v1/completions",

@@ -53,8 +53,8 @@ class Server {
   // Blocks until stop is requested, or nothing more can be accepted. Errors: kWorld, then.
   Status Wait(const std::stop_token& stop);
   // Takes no more requests, lets those under way finish, and cancels them after drain_seconds.
-  // False: a client still sends its request so slowly that its connection's thread has not ended;
-  // the destructor waits for it.
+  // False: an answer or a connection has not ended for all that, say of a client that sends its
+  // request a byte at a time; the destructor would wait for it.
   [[nodiscard]] bool Stop();
 
  private:

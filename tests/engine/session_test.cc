@@ -405,7 +405,8 @@ TEST(Grammar, ThatRepeatsLessOftenThanAtLeastIsRefused) {
     return context->Ask(SomeTokens(5, 3), options);
   };
   for (const char* grammar :
-       {"root ::= \"a\"{5,3}", "root ::= [a\\]]{ 5 , 3 }", "# {1,2}\nroot ::= (\"a\"){2,1}"}) {
+       {"root ::= \"a\"{5,3}", "root ::= [a\\]]{ 5 , 3 }", "# {1,2}\nroot ::= (\"a\"){2,1}",
+        "root ::= # x\r \"a\"{5,3}", "root ::= (\"a\"{5,#c\n3})", "root ::= (\"a\"{5#c\n,3})"}) {
     const Result<Answer> answer = ask(grammar);
     ASSERT_FALSE(answer.ok()) << grammar;
     EXPECT_EQ(answer.error().kind, ErrorKind::kInvalidArgument);

@@ -98,7 +98,7 @@ CHAT_ROWS = [
         schema_format({"type": "string", "pattern": "[A-Z]"}), schema_format({"type": "string", "pattern": "^\\d$"}),
         schema_format({"type": "string", "pattern": "^" + "a" * 1000000 + "$"}),
         schema_format({"type": "string", "pattern": "^a{5,3}$"}),
-        schema_format({"type": "integer", "minimum": 1600000000000000}),  # llama.cpp's own {15,14}
+        schema_format({"type": "integer", "minimum": 16000000000000000}),  # llama.cpp's own {16,15}
         schema_format({"properties": {"default": {"type": "string", "pattern": "^\\d$"}}}),
         *map(schema_format, BOMBS),
     ]),

@@ -36,6 +36,7 @@ SCHEMAS = {
                     "properties": {"p": {"$ref": "#/$defs/point"}},
                     "$defs": {"point": {"type": "object", "required": ["x"], "additionalProperties": False,
                                         "properties": {"x": {"type": "integer", "minimum": 0, "maximum": 9}}}}},
+    "a time in microseconds": {"type": "integer", "minimum": 1600000000000000},
     "one of two": {"anyOf": [{"type": "null"}, {"type": "integer", "minimum": 1, "maximum": 5}]},
 }
 

@@ -348,9 +348,49 @@ TEST(SchemaLimits, WhatUnfoldsWithoutEndOrIntoTooMuchIsRefused) {
       {Json{{"minimum", 5}, {"maximum", 3.5}}, "minimum of at most maximum"},
       {Json::parse(R"({"$ref": "#/examples/0", "examples": [{"pattern": "\\d"}]})"),
        "no $ref to a pattern"},
+      {Json::parse(R"({"$ref": "#/examples/0", "examples": [{"minItems": 5, "maxItems": 3}]})"),
+       "minItems of at most maxItems"},
+      {Json{{"type", std::vector<std::string>(1990, "string")},
+            {"examples", std::string(200'000, 'x')}},
+       "parts"},
   };
   for (const auto& [schema, expected] : cases) {
     EXPECT_THAT(TooMuchOf(schema), HasSubstr(expected)) << schema.dump().substr(0, 200);
+  }
+}
+
+// Data that only looks like a schema, and what stands beside a few types.
+TEST(TooMuchOf, NothingIsRefusedForValuesOrAFewTypes) {
+  const Json schemas[] = {
+      Json::parse(R"({"default": {"minimum": 10, "maximum": 0, "maxLength": 5000}})"),
+      Json::parse(R"({"properties": {"a": {"enum": [{"pattern": "((a{99}){99}){99}"}]}}})"),
+      Json{{"type", {"string", "null"}}, {"examples", std::string(200'000, 'x')}},
+      Json{{"properties", {{"default", {{"minimum", 0}, {"maximum", 10}}}}}},
+  };
+  for (const Json& schema : schemas)
+    EXPECT_EQ(TooMuchOf(schema), "") << schema.dump().substr(0, 99);
+  EXPECT_THAT(TooMuchOf(Json{{"properties", {{"default", {{"minimum", 10}, {"maximum", 0}}}}}}),
+              HasSubstr("minimum"));
+}
+
+TEST(CloseLongBounds, GivesALoneBoundOf16DigitsTheOther) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"minimum": 1600000000000000})",
+       R"({"minimum": 1600000000000000, "maximum": 9999999999999999})"},
+      {R"({"items": {"exclusiveMaximum": -1600000000000000}})",
+       R"({"items": {"exclusiveMaximum": -1600000000000000, "minimum": -9999999999999999}})"},
+      {R"({"minimum": 160000000000000})", R"({"minimum": 160000000000000})"},
+      {R"({"minimum": -1600000000000000})", R"({"minimum": -1600000000000000})"},
+      {R"({"minimum": 10000000000000000})", R"({"minimum": 10000000000000000})"},
+      {R"({"minimum": 1600000000000000, "maximum": 1600000000000001})",
+       R"({"minimum": 1600000000000000, "maximum": 1600000000000001})"},
+      {R"({"default": {"minimum": 1600000000000000}})",
+       R"({"default": {"minimum": 1600000000000000}})"},
+  };
+  for (const auto& [given, expected] : cases) {
+    Json schema = Json::parse(given);
+    CloseLongBounds(schema);
+    EXPECT_EQ(schema, Json::parse(expected));
   }
 }
 

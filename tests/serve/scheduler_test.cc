@@ -324,7 +324,7 @@ TEST_F(SchedulerTest, AConversationThatDoesNotContinueItsContextIsRefused) {
 TEST_F(SchedulerTest, AfterADrainNothingIsTakenAndAllHasEnded) {
   Parts parts = Make();
   const auto done = MustSubmit(parts.scheduler, MakeJob({}, SomeTokens(5, 3), 20));
-  parts.scheduler.Drain(std::chrono::seconds(60));
+  EXPECT_TRUE(parts.scheduler.Drain(std::chrono::seconds(60)));
   EXPECT_EQ(done->Read([](const TicketState& state) { return state.phase; }), Phase::kDone);
   const auto refused = parts.scheduler.Submit(MakeJob({}, SomeTokens(5, 3), 20));
   ASSERT_NE(ErrorOf(refused), nullptr);
@@ -335,7 +335,7 @@ TEST_F(SchedulerTest, ADrainThatTakesTooLongCancels) {
   Parts parts = Make();
   const auto slow = MustSubmit(parts.scheduler, MakeJob({}, SomeTokens(5, 3), 4000));
   WaitFor(*slow, [](const TicketState& state) { return state.phase == Phase::kAnswer; });
-  parts.scheduler.Drain(std::chrono::milliseconds(10));
+  EXPECT_TRUE(parts.scheduler.Drain(std::chrono::milliseconds(10)));
   EXPECT_EQ(Finished(*slow).answers.at(0).finish, Finish::kCancelled);
 }
 
