@@ -83,9 +83,8 @@ struct AskOptions {
   // the model, unless several hosts share the work.
   std::function<void(std::string_view)> on_text;
   std::stop_token stop;  // raised: the answer ends there, finish = kCancelled
-  // Query and answer join what the next query sees, but for the answer's last token, which was
-  // drawn and not run; a token that ended the text does not count as one. Of an answer that was
-  // cancelled, what had come.
+  // Query and answer join what the next query sees: all of the answer's tokens when it ended by
+  // itself, else all but the last, which was drawn and not run.
   bool keep_turn = false;
   bool allow_long = false;
   bool ignore_end_of_text = false;  // go on past it, to max_tokens: for benchmarks

@@ -32,10 +32,13 @@ double SecondsPerPair(ModelState& model) {
   const auto layers = model.pass->layers();
   // A layer whose window hides most of the keys tells nothing of those that see them all.
   const auto windows = model.pass->windows();
-  const bool all_slide = std::ranges::none_of(windows, [](const Window& w) { return w.size == 0; });
+  const auto has_keys = [](const LayerShape& shape) { return shape.n_kv_heads > 0; };
+  const auto sees_all = [&](const LayerShape& shape) {
+    return has_keys(shape) && windows[static_cast<std::size_t>(&shape - layers.data())].size == 0;
+  };
+  const bool all_slide = std::ranges::none_of(layers, sees_all);
   const auto counts = [&](const LayerShape& shape) {
-    const Window& window = windows[static_cast<std::size_t>(&shape - layers.data())];
-    return shape.n_kv_heads > 0 && (all_slide || window.size == 0);
+    return all_slide ? has_keys(shape) : sees_all(shape);
   };
   const auto at = std::find_if(layers.begin(), layers.end(), counts);
   if (at == layers.end()) return 0;

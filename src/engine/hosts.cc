@@ -27,6 +27,14 @@ Result<Bytes> HostTeam::Hear(int rank) const {
   return group->Receive(rank, Channel::kTalk, WorkPatience(*group, patience));
 }
 
+Status HostTeam::HearTheRest() {
+  while (!asked.empty()) {
+    if (const Result<Bytes> left = Hear(asked.front()); !left) return left.error();
+    asked.erase(asked.begin());
+  }
+  return Ok();
+}
+
 Status HostTeam::End() {
   Bytes message;
   Writer(Kind::kEnd, &message);
@@ -112,6 +120,7 @@ Status RemoteContext::Encode(std::span<const Token> tokens, const Plan& plan,
                              const SpreadChoice& choice, KvStore& store, Profile* profile,
                              const Progress& progress, const std::stop_token& stop) {
   hosts_->group->SetPhase("encoding");
+  if (Status heard = hosts_->HearTheRest(); !heard) return heard;
   if (Status begun = Begin(tokens, plan, choice); !begun) return begun;
   const Neighbours neighbours = NeighboursOf(RanksOf(choice), 0, choice.spread);
   const bool takes_part = !choice.shares.front().passes.empty();
@@ -262,7 +271,9 @@ Status RemoteContext::Ask(int layer, std::span<const AttendCall> calls) {
   ASTER_CHECK(calls.size() == 1, "%zu runs of tokens", calls.size());
   const AttendCall& call = calls.front();
   hosts_->group->SetPhase("answering");
-  asked_.clear();
+  if (Status heard = hosts_->HearTheRest(); !heard) {
+    return WorldError("while answering, " + heard.error().message);
+  }
   AttendRequest request;
   request.context = id_;
   request.n_tokens = call.n_tokens;
@@ -283,12 +294,13 @@ Status RemoteContext::Ask(int layer, std::span<const AttendCall> calls) {
       writer.PutAll(std::span(row, static_cast<std::size_t>(call.head_dim)));
     }
   }
+  hosts_->asked.reserve(others_.size());  // or a rank would be asked and not noted
   for (std::size_t rank = 1; rank < others_.size(); ++rank) {
     const std::vector<KeyRange>& held = others_[rank].held;
     if (held.empty() || held.front().begin >= end_) continue;
     const Status sent = hosts_->group->Send(static_cast<int>(rank), Channel::kTalk, message_);
     if (!sent) return WorldError("while answering, " + sent.error().message);
-    asked_.push_back(static_cast<int>(rank));
+    hosts_->asked.push_back(static_cast<int>(rank));
   }
   return Ok();
 }
@@ -299,9 +311,11 @@ Status RemoteContext::Join(int, std::span<const AttendCall> calls) {
   const std::size_t n = rows * static_cast<std::size_t>(call.head_dim_v);
   std::vector<float> out(n), lse(rows);
   std::vector<std::uint16_t> rounded(hosts_->options.bf16_partials ? n : 0);
-  for (const int rank : asked_) {
+  while (!hosts_->asked.empty()) {
+    const int rank = hosts_->asked.front();
     Result<Bytes> message = hosts_->Hear(rank);
     if (!message) return WorldError("while answering, " + message.error().message);
+    hosts_->asked.erase(hosts_->asked.begin());
     Reader reader(*message);
     const Kind kind = KindOf(&reader);
     if (kind == Kind::kFailed) return Failed(rank, reader.Text());

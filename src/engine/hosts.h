@@ -41,6 +41,7 @@ struct HostTeam {
   // farewell.
   std::mutex talk;
   std::optional<HostSpeed> speed;  // once it was measured
+  std::vector<int> asked;          // ranks whose part of an answer is still to be heard
 
   int size() const { return group != nullptr ? group->size() : 1; }
   // Lets the model's contexts be spread over the group from now on.
@@ -49,6 +50,9 @@ struct HostTeam {
   Result<SpreadChoice> Choose(ModelState& model, const Plan& plan);
   // The next message of a host that is at work.
   Result<Bytes> Hear(int rank) const;
+  // Hears what a step that failed between asking and hearing has left: it would be taken for the
+  // next one's. REQUIRES: `talk` is held.
+  Status HearTheRest();
   // Tells the other hosts that there is no more work: their ServeHost returns.
   Status End();
 };
@@ -105,7 +109,6 @@ class RemoteContext : public OtherKeys {
     int previous = -1;     // rank that its keys come from, if any does
   };
   std::vector<Other> others_;  // by rank; of the query host itself, nothing
-  std::vector<int> asked_;     // ranks whose answer is on its way
   bool told_to_stop_ = false;
   bool broken_ = false;  // a host failed: no more is to be heard from it
   Bytes message_;

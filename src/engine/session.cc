@@ -250,7 +250,11 @@ Status Session::DecodeTogether(const Model& model, std::span<Session* const> ses
     state.context->tokens.push_back(tokens[i]);
     state.context->held = {{0, state.context->size()}};
     state.first_logits = {};
-    state.next = state.generation->Show();
+    state.next.reset();
+  }
+  // Whom the text is shown to finds every session as far as its KV.
+  for (Session* session : sessions) {
+    session->state_->next = session->state_->generation->Show();
   }
   return Ok();
 }

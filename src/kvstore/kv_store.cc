@@ -377,12 +377,17 @@ void KvStore::Truncate(std::int64_t n_tokens) {
   const auto last = static_cast<std::size_t>(std::max<std::int64_t>(n_pages - 1, 0));
   std::int64_t end = std::min(written_, n_pages * static_cast<std::int64_t>(kPageTokens));
   if (n_pages > 0 && pages_[last] == nullptr) end = n_tokens;
-  if (n_tokens < end) OwnPage(last);  // may find no memory: nothing is changed yet
+  std::vector<std::uint16_t> zeros;
+  if (n_tokens < end) {  // may find no memory: nothing is changed yet
+    int most = 0;
+    for (const LayerShape& shape : layers_)
+      most = std::max({most, shape.head_dim, shape.head_dim_v});
+    zeros.assign(static_cast<std::size_t>(most), 0);
+    OwnPage(last);
+  }
   size_ = std::min(size_, n_tokens);
   ReleasePages(static_cast<std::size_t>(n_pages));
   for (int layer = 0; layer < static_cast<int>(layers_.size()) && n_tokens < end; ++layer) {
-    const LayerShape& shape = layers_[layer];
-    const std::vector<std::uint16_t> zeros(std::max(shape.head_dim, shape.head_dim_v));
     const Bf16Rows rows{zeros.data(), 0, 0};
     Append(layer, n_tokens, end - n_tokens, rows, rows);
   }

@@ -63,10 +63,17 @@ Result<std::span<const float>> StockPass::Run(std::span<const Token> tokens, Out
   const StepPart part = {{size_, size_ + n}, nullptr, {}};
   const TokenBatch batch(tokens, {&part, 1}, n_outputs);
   llama_set_abort_callback(context_, StopRequested, &stop);
-  const int result = llama_decode(context_, batch.get());
+  int result = 0;
+  std::string why;
+  try {
+    result = llama_decode(context_, batch.get());
+  } catch (const std::exception& e) {  // no memory, mostly
+    result = -1;
+    why = e.what();
+  }
   llama_set_abort_callback(context_, nullptr, nullptr);
   if (result != 0) {
-    const std::string why = TakeLlamaError();
+    if (why.empty()) why = TakeLlamaError();
     if (Status status = Truncate(size_); !status) return status.error();
     if (stop.stop_requested()) return Cancelled("cancelled");
     return WorldError("llama_decode failed (" + std::to_string(result) + "): " + why);

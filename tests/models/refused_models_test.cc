@@ -29,6 +29,7 @@ const Case kCases[] = {
     {"not causal", Of(TinyArchitecture::kBert), "bert", "causal"},
     {"diffusion", Of(TinyArchitecture::kDream), "dream", "diffusion"},
     {"longrope", Of(TinyArchitecture::kLongRope), "llama", "longrope"},
+    {"an indexer", Of(TinyArchitecture::kMiniMaxM3), "minimax-m3", "indexer"},
     {"a head of 288", Of(TinyArchitecture::kLlama, 288), "llama", "288"},
 };
 

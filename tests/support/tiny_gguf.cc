@@ -70,6 +70,7 @@ constexpr Traits kTraits[] = {
     {.architecture = kBert, .name = "bert", .heads_fill_embedding = true},
     {.architecture = kDream, .name = "dream", .heads_fill_embedding = true},
     {.architecture = kLongRope, .name = "llama"},
+    {.architecture = kMiniMaxM3, .name = "minimax-m3", .qk_norm = true},
 };
 
 const Traits& TraitsOf(TinyArchitecture architecture) {
@@ -200,6 +201,19 @@ void AddDecoder(GgufWriter& w, const TinyModel& m, const Traits& traits) {
   }
 }
 
+void AddMiniMaxM3(GgufWriter& w, const TinyModel& m, const Traits& traits) {
+  w.Key("leading_dense_block_count", m.n_layers);
+  w.Key("expert_feed_forward_length", kExpertFf);
+  w.Key("expert_shared_count", 1);
+  w.Key("expert_gating_func", 2);  // a sigmoid
+  w.Key("attention.indexer.head_count", m.n_kv_heads);
+  w.Key("attention.indexer.key_length", m.head_dim);
+  w.Key("attention.indexer.top_k", 4);  // blocks
+  w.Key("attention.indexer.block_size", 64);
+  w.Key("attention.indexer.local_blocks", 1);
+  AddDecoder(w, m, traits);
+}
+
 // GPT-2 and BLOOM: fused q, k and v, layer norms and a bias everywhere.
 void AddFusedDecoder(GgufWriter& w, const TinyModel& m, const Traits& traits) {
   const int n_embd = SizesOf(m, traits).n_embd;
@@ -311,6 +325,8 @@ void AddModel(GgufWriter& w, const TinyModel& m, const Traits& traits) {
       return AddT5(w, m, traits);
     case kBert:
       return AddBert(w, m, traits);
+    case kMiniMaxM3:
+      return AddMiniMaxM3(w, m, traits);
     default:
       return AddDecoder(w, m, traits);
   }

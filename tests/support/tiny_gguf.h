@@ -25,12 +25,13 @@ enum class TinyArchitecture {
   kGptOss,    // every other layer slides, attention sinks, mixture of experts
   kGpt2,      // learned positions instead of RoPE, fused q, k and v
   // Those that Aster refuses:
-  kBloom,     // ALiBi
-  kMamba,     // recurrent
-  kT5,        // encoder and decoder
-  kBert,      // not causal
-  kDream,     // diffusion
-  kLongRope,  // RoPE factors that depend on the context's length
+  kBloom,      // ALiBi
+  kMamba,      // recurrent
+  kT5,         // encoder and decoder
+  kBert,       // not causal
+  kDream,      // diffusion
+  kLongRope,   // RoPE factors that depend on the context's length
+  kMiniMaxM3,  // an indexer chooses the keys (here of no layer: all lead the ones that have it)
 };
 
 // As llama.cpp names it: the value of general.architecture. kLongRope is a "llama".

@@ -123,7 +123,8 @@ class RefusedModels : public testing::TestWithParam<TinyArchitecture> {};
 TEST_P(RefusedModels, LoadInLlamaCpp) { EXPECT_NE(Load({.architecture = GetParam()}), nullptr); }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, RefusedModels,
-                         testing::Values(kBloom, kMamba, kT5, kBert, kDream, kLongRope));
+                         testing::Values(kBloom, kMamba, kT5, kBert, kDream, kLongRope,
+                                         kMiniMaxM3));
 
 TEST(TinyModels, WindowsChangeWhatSlidingLayersSee) {
   for (const TinyArchitecture architecture : {kGemma2, kGemma3, kGptOss}) {
