@@ -19,6 +19,14 @@ set(LLAMA_BUILD_COMMON ON CACHE BOOL "" FORCE)
 set(LLAMA_OPENSSL ON CACHE BOOL "" FORCE)  # of the HTTP library, which aster serve uses too
 add_subdirectory(${ASTER_LLAMA_DIR} llama.cpp EXCLUDE_FROM_ALL SYSTEM)
 
+# Half the time of its 50 files goes into the same headers. Of the pinned source alone is it known that
+# they can be compiled together.
+if(ASTER_LLAMA_DIR MATCHES "llama\\.cpp-${PIN_LLAMA_VERSION}$")
+  set_target_properties(llama-common PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 6)
+  set_property(SOURCE ${ASTER_LLAMA_DIR}/common/json.cpp ${ASTER_LLAMA_DIR}/common/arg.cpp
+    TARGET_DIRECTORY llama-common PROPERTY SKIP_UNITY_BUILD_INCLUSION ON)
+endif()
+
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   target_compile_options(ggml-cpu PRIVATE
     "SHELL:-include \"${PROJECT_SOURCE_DIR}/cmake/amx_tile_loadconfig.h\"")
