@@ -58,23 +58,21 @@ std::size_t QuotedEnd(std::string_view grammar, std::size_t at) {
   return std::min(at + 1, grammar.size());
 }
 
-// The number behind spaces, line ends and comments from `at` on, which is moved behind it; nullopt:
-// something else stands there.
-std::optional<unsigned long long> NumberAt(std::string_view grammar, std::size_t* at) {
-  while (*at < grammar.size()) {
-    if (grammar[*at] == '#') {
-      *at = std::min(grammar.find_first_of("\r\n", *at), grammar.size());
-    } else if (grammar[*at] == ' ' || grammar[*at] == '\t' || grammar[*at] == '\r' ||
-               grammar[*at] == '\n') {
-      ++*at;
-    } else {
-      break;
-    }
+// The end of spaces, line ends and comments from `at` on.
+std::size_t BlankEnd(std::string_view grammar, std::size_t at) {
+  while (at < grammar.size() &&
+         std::string_view(" \t\r\n#").find(grammar[at]) != std::string_view::npos) {
+    at = grammar[at] == '#' ? std::min(grammar.find_first_of("\r\n", at), grammar.size()) : at + 1;
   }
+  return at;
+}
+
+// The number at `at`, which is moved behind it and what is blank there; nullopt: there is none.
+std::optional<unsigned long long> TakeNumber(std::string_view grammar, std::size_t* at) {
   const std::size_t end = std::min(grammar.find_first_not_of("0123456789", *at), grammar.size());
   if (end == *at) return std::nullopt;
   const std::string digits(grammar.substr(*at, end - *at));
-  *at = end;
+  *at = BlankEnd(grammar, end);
   return std::strtoull(digits.c_str(), nullptr, 10);
 }
 
@@ -86,14 +84,13 @@ std::string ReversedRepetition(std::string_view grammar) {
     if (grammar[at] == '"' || grammar[at] == '[') {
       at = QuotedEnd(grammar, at) - 1;
     } else if (grammar[at] == '#') {
-      at = std::min(grammar.find_first_of("\r\n", at), grammar.size());
+      at = BlankEnd(grammar, at) - 1;
     } else if (grammar[at] == '{') {
-      std::size_t end = at + 1;
-      const auto least = NumberAt(grammar, &end);
-      static_cast<void>(NumberAt(grammar, &end));  // to the comma
+      std::size_t end = BlankEnd(grammar, at + 1);
+      const auto least = TakeNumber(grammar, &end);
       if (!least || end >= grammar.size() || grammar[end] != ',') continue;
-      ++end;
-      const auto most = NumberAt(grammar, &end);
+      end = BlankEnd(grammar, end + 1);
+      const auto most = TakeNumber(grammar, &end);
       if (most && *least > *most) {
         return std::string(grammar.substr(at, grammar.find('}', at) + 1 - at));
       }

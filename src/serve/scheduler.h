@@ -45,6 +45,7 @@ class Scheduler {
   ApiResult<std::shared_ptr<Ticket>> Submit(Job job);
 
   // From now on nothing is taken. Waits until all is done, at most that long, then cancels.
+  // False: 10 s after that some step has still not ended.
   [[nodiscard]] bool Drain(std::chrono::milliseconds most);
 
   std::int64_t n_running() const;

@@ -436,7 +436,8 @@ std::string LeaveOutPatterns(Json& schema) {
 }
 
 void CloseLongBounds(Json& schema) {
-  constexpr double kLong = 1e15, kLongest = 9999999999999999;  // 16 digits
+  constexpr double kLong = 1e15, kTooLong = 1e16;  // of 16 digits, of 17
+  constexpr std::int64_t kLongest = 9'999'999'999'999'999;
   const auto bound = [](const Json& one, const char* name, const char* exclusive) {
     const auto at = one.contains(name) ? one.find(name) : one.find(exclusive);
     return at != one.end() && at->is_number() ? std::optional(at->get<double>()) : std::nullopt;
@@ -444,8 +445,8 @@ void CloseLongBounds(Json& schema) {
   VisitSchemas(schema, [&](Json& one) {
     const auto low = bound(one, "minimum", "exclusiveMinimum");
     const auto high = bound(one, "maximum", "exclusiveMaximum");
-    if (low && !high && *low >= kLong && *low < kLongest) one["maximum"] = 9999999999999999;
-    if (high && !low && *high <= -kLong && *high > -kLongest) one["minimum"] = -9999999999999999;
+    if (low && !high && *low >= kLong && *low < kTooLong) one["maximum"] = kLongest;
+    if (high && !low && *high <= -kLong && *high > -kTooLong) one["minimum"] = -kLongest;
   });
 }
 

@@ -20,8 +20,7 @@ inline constexpr std::size_t kMaxAlternatives = 100000;
 inline constexpr int kMaxSchemaDepth = 100;       // with references followed
 inline constexpr std::size_t kMaxOptional = 100;  // properties of one object
 inline constexpr std::size_t kMaxSchemaBytes = 256 << 10;
-inline constexpr std::size_t kBytesAPart =
-    1024;  // of a schema that is copied for each of its types
+inline constexpr std::size_t kBytesAPart = 1024;  // of what is copied for each of its types
 
 // The most repetitions within repetitions of a regular expression, multiplied, those side by side
 // in what is repeated added first; ?, * and + count 2.
@@ -35,8 +34,8 @@ bool IsPatternKept(std::string_view pattern);
 // Takes the patterns out that the grammar can't hold to. The first of them; empty: there is none.
 std::string LeaveOutPatterns(Json& schema);
 
-// Gives integers whose only bound has 16 digits the other bound, beyond which llama.cpp's converter
-// makes no integers anyway: it would repeat digits {15,14} times.
+// Gives what has one bound, of 16 digits, the other bound too. llama.cpp's converter makes no
+// integers beyond it anyway, and without it would repeat digits {15,14} times.
 void CloseLongBounds(Json& schema);
 
 // What is expected of a schema that asks too much, "at most ..."; empty: it does not.

@@ -392,67 +392,50 @@ TEST_F(HostFaultsTest, AHostThatFailsIsNamedAndNothingHangs) {
 // A query host that finds no memory for the nth message that it receives from now on.
 class NoMemoryGroup : public Group {
  public:
-  explicit NoMemoryGroup(std::unique_ptr<Group> group) : group_(std::move(group)) {}
+  explicit NoMemoryGroup(Group& group) : group_(group) {}
 
   void FailAt(int n) { left_ = n; }
-  int rank() const override { return group_->rank(); }
-  int size() const override { return group_->size(); }
+  int rank() const override { return group_.rank(); }
+  int size() const override { return group_.size(); }
   Status Send(int to, Channel channel, std::span<const std::byte> message) override {
-    return group_->Send(to, channel, message);
+    return group_.Send(to, channel, message);
   }
   Result<Bytes> Receive(int from, Channel channel, Patience patience) override {
     if (left_ > 0 && --left_ == 0) throw std::bad_alloc();
-    return group_->Receive(from, channel, patience);
+    return group_.Receive(from, channel, patience);
   }
-  bool HasMessage(int from, Channel channel) override { return group_->HasMessage(from, channel); }
+  bool HasMessage(int from, Channel channel) override { return group_.HasMessage(from, channel); }
 
  private:
-  std::unique_ptr<Group> group_;
+  Group& group_;
   int left_ = 0;
 };
 
 TEST_F(HostFaultsTest, WhatAFailedStepLeftUnheardIsNoPartOfTheNext) {
-  std::vector<std::unique_ptr<Group>> groups = MakeLocalGroup(3);
-  auto no_memory = std::make_unique<NoMemoryGroup>(std::move(groups[0]));
-  std::vector<std::jthread> ranks;
-  for (const std::size_t rank : {1, 2}) {
-    ranks.emplace_back([&, rank] {
-      Model model = MustLoadTiny(file_.path());
-      static_cast<void>(internal::ServeHost(model, *groups[rank], kPatience));
-      groups[rank].reset();
-    });
+  std::optional<NoMemoryGroup> no_memory;  // it is used until the hosts have ended
+  const ContextHosts others(file_.path(), 3, AnchorFrom::kRecompute);
+  no_memory.emplace(*others.hosts()->group);
+  others.hosts()->group = &*no_memory;
+  const Model model = others.QueryHost(file_.path());
+  Result<Context> context = Context::Encode(model, SomeTokens(300), Star(100));
+  ASSERT_TRUE(context.ok()) << context.error().message;
+  const std::vector<Token> query = {20, 30};
+  const Result<Answer> want = context->Ask(query, Greedy(6));
+  ASSERT_TRUE(want.ok()) << want.error().message;
+  for (const int at : {1, 2, 3, 8}) {  // two hosts a layer
+    SCOPED_TRACE(at);
+    no_memory->FailAt(at);
+    const Result<Answer> failed = context->Ask(query, Greedy(6));
+    ASSERT_FALSE(failed.ok());
+    EXPECT_EQ(failed.error().kind, ErrorKind::kWorld);
+    const Result<Answer> got = context->Ask(query, Greedy(6));
+    ASSERT_TRUE(got.ok()) << got.error().message;
+    EXPECT_EQ(got->tokens, want->tokens);
+    EXPECT_EQ(got->top_logprobs.front().logprob, want->top_logprobs.front().logprob);
   }
-  auto hosts = std::make_shared<HostTeam>();
-  hosts->group = no_memory.get();
-  hosts->patience = kPatience;
-  hosts->options.anchor = AnchorFrom::kRecompute;
-  Model model = MustLoadTiny(file_.path());
-  HostTeam::Join(model, hosts);
-  {
-    EncodeOptions options;
-    options.plan = {.attention = Attention::kStar, .block_size = 100};
-    Result<Context> context = Context::Encode(model, SomeTokens(300), options);
-    ASSERT_TRUE(context.ok()) << context.error().message;
-    const std::vector<Token> query = {20, 30};
-    const Result<Answer> want = context->Ask(query, Greedy(6));
-    ASSERT_TRUE(want.ok()) << want.error().message;
-    for (const int at : {1, 2, 3, 8}) {  // two hosts a layer
-      SCOPED_TRACE(at);
-      no_memory->FailAt(at);
-      const Result<Answer> failed = context->Ask(query, Greedy(6));
-      ASSERT_FALSE(failed.ok());
-      EXPECT_EQ(failed.error().kind, ErrorKind::kWorld);
-      const Result<Answer> got = context->Ask(query, Greedy(6));
-      ASSERT_TRUE(got.ok()) << got.error().message;
-      EXPECT_EQ(got->tokens, want->tokens);
-      EXPECT_EQ(got->top_logprobs.front().logprob, want->top_logprobs.front().logprob);
-    }
-    no_memory->FailAt(1);  // and nothing of it is taken for a word about an encoding
-    ASSERT_FALSE(context->Ask(query, Greedy(6)).ok());
-    EXPECT_TRUE(Context::Encode(model, SomeTokens(300), options).ok());
-  }
-  static_cast<void>(hosts->End());
-  no_memory.reset();
+  no_memory->FailAt(1);  // and nothing of it is taken for a word about an encoding
+  ASSERT_FALSE(context->Ask(query, Greedy(6)).ok());
+  EXPECT_TRUE(Context::Encode(model, SomeTokens(300), Star(100)).ok());
 }
 
 // Of each layer, and at last the word that this was all.

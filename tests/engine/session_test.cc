@@ -1,7 +1,6 @@
 // Sessions that decode together and share what they have in common answer as contexts alone do.
 #include "aster/session.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -341,19 +340,6 @@ TEST(PositionTable, EndsAnAnswerThatMayBeLong) {
   }
 }
 
-TEST(Grammar, ThatCannotBeReadIsRefusedByAnAskToo) {
-  const TinyGgufFile file(TinyModel{});
-  const Model model = MustLoadTiny(file.path());
-  Result<Context> context = Context::Encode(model, SomeTokens(40), {});
-  ASSERT_TRUE(context.ok()) << context.error().message;
-  AskOptions ask;
-  ask.max_tokens = 3;
-  ask.sampling.grammar.text = "root ::= (";
-  const Result<Answer> answer = context->Ask(SomeTokens(5, 3), ask);
-  ASSERT_FALSE(answer.ok());
-  EXPECT_EQ(answer.error().kind, ErrorKind::kInvalidArgument);
-}
-
 // A caller that is told may use the model: its turn is not held meanwhile.
 TEST_P(SessionTest, CallbacksMayUseAnotherContextOfTheModel) {
   int n_progress = 0, n_texts = 0;
@@ -390,52 +376,6 @@ TEST_P(SessionTest, CallbacksMayUseAnotherContextOfTheModel) {
   Session session = MustStart(Prompt(SomeTokens(50), SomeTokens(4, 3)), options);
   MustFinish(session);
   EXPECT_GT(n_texts, before);
-}
-
-// llama.cpp would count from the one bound down to the other, for ever.
-TEST(Grammar, ThatRepeatsLessOftenThanAtLeastIsRefused) {
-  const TinyGgufFile file(TinyModel{});
-  const Model model = MustLoadTiny(file.path());
-  Result<Context> context = Context::Encode(model, SomeTokens(40), {});
-  ASSERT_TRUE(context.ok()) << context.error().message;
-  const auto ask = [&](const std::string& grammar) {
-    AskOptions options;
-    options.max_tokens = 3;
-    options.sampling.grammar.text = grammar;
-    return context->Ask(SomeTokens(5, 3), options);
-  };
-  for (const char* grammar :
-       {"root ::= \"a\"{5,3}", "root ::= [a\\]]{ 5 , 3 }", "# {1,2}\nroot ::= (\"a\"){2,1}",
-        "root ::= # x\r \"a\"{5,3}", "root ::= (\"a\"{5,#c\n3})", "root ::= (\"a\"{5#c\n,3})"}) {
-    const Result<Answer> answer = ask(grammar);
-    ASSERT_FALSE(answer.ok()) << grammar;
-    EXPECT_EQ(answer.error().kind, ErrorKind::kInvalidArgument);
-    EXPECT_THAT(answer.error().message, testing::HasSubstr("at least more than at most"))
-        << grammar;
-  }
-  for (const char* grammar :
-       {"root ::= \"{5,3}\" \"a\"", "root ::= [{5,3}]", "# {5,3}\nroot ::= \"a\"{2,2}",
-        "root ::= \"a\"{2,}", "root ::= \"a\\\"{5,3}\""}) {
-    EXPECT_TRUE(ask(grammar).ok()) << grammar;
-  }
-}
-
-// llama.cpp ends the process when a token is taken that its grammar does not have.
-TEST(Grammar, ThatLeavesNoTokenEndsTheAnswer) {
-  const TinyGgufFile file(TinyModel{});
-  const Model model = MustLoadTiny(file.path());
-  Result<Context> context = Context::Encode(model, SomeTokens(40), {});
-  ASSERT_TRUE(context.ok()) << context.error().message;
-  for (const float temperature : {0.0f, 1.0f}) {
-    AskOptions ask;
-    ask.max_tokens = 5;
-    ask.sampling.temperature = temperature;
-    ask.sampling.grammar.text = "root ::= \"a\" [z-a] \"b\"";
-    const Result<Answer> answer = context->Ask(SomeTokens(5, 3), ask);
-    ASSERT_TRUE(answer.ok()) << answer.error().message;
-    EXPECT_EQ(answer->text, "a");
-    EXPECT_EQ(answer->finish, Finish::kEndOfText);
-  }
 }
 
 // Linear layers are a matrix library's where a pass has rows enough, if the build has one.

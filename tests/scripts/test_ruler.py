@@ -4,7 +4,6 @@ ASTER is the program, ASTER_TEST_MODEL a model for its tokenizer. The generator 
 the user's cache.
 """
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -14,19 +13,17 @@ import sys
 import tempfile
 import time
 import unittest
-from importlib.machinery import SourceFileLoader
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+import scripts
+from scripts import ROOT
+
 SCRIPT = ROOT / "scripts" / "ruler"
 MODEL = os.environ.get("ASTER_TEST_MODEL", "")
 NEW_TOKENS = {"niah_single_1": 128, "vt": 30, "fwe": 50}
 
 
 def load():
-    loader = SourceFileLoader("ruler", str(SCRIPT))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("ruler", loader))
-    loader.exec_module(module)
-    return module
+    return scripts.load("scripts/ruler")
 
 
 def ruler(*arguments, **environ):

@@ -196,10 +196,10 @@ class Load(Case):
                 if ended.is_set():
                     break
             thread.join()
-        print(f"while a context was encoded in {len(steps)} steps: {n_meanwhile} tokens, longest gap {longest:.2f} s")
         self.assertEqual([event["object"] for event in made], ["context"])
         if len(steps) < 4:
             self.skipTest(f"encoded in {len(steps)} steps: too few to see anything")
+        print(f"while a context was encoded in {len(steps)} steps: {n_meanwhile} tokens, longest gap {longest:.2f} s")
         # After a step the answer gets as much time as that took, or a token.
         self.assertGreaterEqual(n_meanwhile, len(steps) - 2)
 
